@@ -1,0 +1,149 @@
+"""What a trainer says while it runs: one JSON object per line, in the order in which things happened.
+
+The trainer writes them (stdout of `python -m trainer`), the worker reads them into the database. The order is part of
+the contract: the `step` and `eval` events of every step up to a checkpoint come before that `checkpoint` event, so a
+reader that has stored a checkpoint has stored everything that the checkpoint builds upon.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Metrics = dict[str, float | int | list[int] | None]
+"""Metric key (see `trainer.spec.metric_keys`) -> value; null where it is undefined, never 0. Only
+`group/histogram` is a list."""
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    time: float
+    """Seconds since the epoch, by the trainer's clock."""
+
+
+class Started(_Event):
+    """The model is loaded and training begins after step `resumed_from` (0: from the beginning)."""
+
+    type: Literal["started"] = "started"
+    resumed_from: int
+    steps: int
+    device: str
+    parameters: int
+    prompts: int
+    """How many training prompts are left after dropping those over the limit."""
+    prompts_dropped: int
+
+
+class Step(_Event):
+    """Training step `step` (the first is 1) is done, with all its metrics but those of evaluations."""
+
+    type: Literal["step"] = "step"
+    step: int
+    metrics: Metrics
+
+
+class Eval(_Event):
+    """One benchmark evaluated with the weights after step `step` (0: before training). Metrics `eval/{name}/...`."""
+
+    type: Literal["eval"] = "eval"
+    step: int
+    name: str
+    metrics: Metrics
+
+
+class Rollout(BaseModel):
+    """One sampled response and what became of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    group: int
+    """Which prompt of the step it answers, 0-based in sampling order."""
+    sample: int
+    """Which rollout of its group, 0-based."""
+    row: int
+    """The data set's row the prompt comes from, 1-based as in the ingestion report."""
+    prompt: str
+    completion: str
+    answer: str
+    reward: float
+    correct: bool
+    advantage: float
+    tokens: int
+    truncated: bool
+    entropy: float | None
+    """Mean true entropy over the response's tokens, nats; null for an empty response."""
+
+
+class Rollouts(_Event):
+    type: Literal["rollouts"] = "rollouts"
+    step: int
+    rollouts: list[Rollout]
+
+
+class Checkpoint(_Event):
+    """A complete checkpoint lies at `path`, relative to the run directory."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str
+    manifest_sha256: str
+    bytes: int
+    score: float | None
+    """Value of the spec's `checkpoint.keep_best` key at this step; null when not measured."""
+
+
+class Log(_Event):
+    """A message for the run's reader. `code` is stable, e.g. `prompts_dropped`, `no_gradient`, `mostly_truncated`."""
+
+    type: Literal["log"] = "log"
+    level: Literal["info", "warning", "error"]
+    code: str
+    message: str
+    step: int | None = None
+    data: dict[str, Any] = {}
+
+
+class Done(_Event):
+    """The last step is done and its checkpoint written."""
+
+    type: Literal["done"] = "done"
+    step: int
+
+
+class Stopped(_Event):
+    """Asked to stop (SIGTERM): the step in hand was finished and a checkpoint written; the run can be resumed."""
+
+    type: Literal["stopped"] = "stopped"
+    step: int
+
+
+class Failed(_Event):
+    """The run cannot go on. `user`: the spec, the data or the run's own numbers; retrying gives the same."""
+
+    type: Literal["failed"] = "failed"
+    kind: Literal["user", "infrastructure"]
+    code: str
+    message: str
+    step: int | None = None
+    evidence: list[str] = []
+
+
+Event = Annotated[
+    Started | Step | Eval | Rollouts | Checkpoint | Log | Done | Stopped | Failed, Field(discriminator="type")
+]
+
+_adapter: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse_event(line: str | bytes) -> Event:
+    """Read one line. pydantic.ValidationError (a ValueError) when it is not an event."""
+    return _adapter.validate_json(line)
+
+
+EXIT_DONE = 0
+EXIT_USER_ERROR = 2
+"""After a `failed` event of kind user."""
+EXIT_INFRASTRUCTURE_ERROR = 3
+"""After a `failed` event of kind infrastructure."""
+EXIT_STOPPED = 75
+"""After a `stopped` event (EX_TEMPFAIL: try again later)."""

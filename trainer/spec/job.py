@@ -1,0 +1,173 @@
+"""The job spec: everything a run is made of, in one frozen object. Unknown keys are errors.
+
+`JobSpec.model_validate(dict)` resolves presets and defaults; `model_dump(mode="json")` is the resolved spec, which
+validates to itself.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from trainer.spec.algorithm import AlgorithmSpec
+from trainer.spec.base import Real, SpecPart
+from trainer.spec.model import ModelSpec
+
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+DataRef = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+"""`ds_...` in a job of the service; a path of a local file for `asym train`."""
+
+
+class Columns(SpecPart):
+    """Where a row keeps its prompt and its answer; a dot goes into a nested object (`reward_model.ground_truth`)."""
+
+    prompt: str | None = None
+    answer: str | None = None
+
+
+class DataSpec(SpecPart):
+    train: DataRef
+    columns: Columns = Columns()
+    max_prompt_tokens: Count = 512
+    """Longer prompts are dropped and counted, never cut."""
+    system_prompt: str | None = None
+    prompt_template: str | None = None
+    """Text with `{prompt}` in it, put around the last user message."""
+
+    @model_validator(mode="after")
+    def _template_has_its_slot(self) -> Self:
+        if self.prompt_template is not None and "{prompt}" not in self.prompt_template:
+            raise ValueError("prompt_template must contain {prompt}")
+        return self
+
+
+class RewardSpec(SpecPart):
+    kind: Literal["math", "numeric", "exact"]
+    timeout_seconds: Annotated[Real, Field(gt=0, le=60)] = 5.0
+    """Wall-clock limit for one verification; past it the verifier is killed and the reward is 0."""
+
+
+class RolloutSpec(SpecPart):
+    engine: Literal["auto", "hf"] = "auto"
+    group_size: Annotated[int, Field(ge=2, le=4096)] = 8
+    temperature: Annotated[Real, Field(gt=0, le=10)] = 1.0
+    max_new_tokens: Count = 512
+
+
+class OptimSpec(SpecPart):
+    """AdamW. A step samples `prompts_per_step` prompts and makes one update per `prompts_per_update` of them."""
+
+    lr: Annotated[Real, Field(gt=0)] = 2.0e-6
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[Real, Field(ge=0)] = 0.0
+    adam_beta1: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    adam_beta2: Annotated[Real, Field(ge=0, lt=1)] = 0.999
+    prompts_per_step: Count = 128
+    prompts_per_update: Count | None = None
+    """None: one update per step."""
+    max_grad_norm: Annotated[Real, Field(gt=0)] = 1.0
+    max_tokens_per_micro_batch: Count = 16384
+    """Prompt and response tokens, padding included, that one forward and backward pass may hold."""
+
+    @model_validator(mode="after")
+    def _updates_divide_the_step(self) -> Self:
+        if self.prompts_per_update is not None and self.prompts_per_step % self.prompts_per_update:
+            raise ValueError(
+                f"prompts_per_step ({self.prompts_per_step}) must be a multiple of "
+                f"prompts_per_update ({self.prompts_per_update})"
+            )
+        return self
+
+    @property
+    def updates_per_step(self) -> int:
+        return self.prompts_per_step // (self.prompts_per_update or self.prompts_per_step)
+
+
+class TrainSpec(SpecPart):
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 100
+
+
+class EvalSpec(SpecPart):
+    """One benchmark: evaluated before the first step, every `every` steps and after the last."""
+
+    name: Name
+    data: DataRef
+    columns: Columns = Columns()
+    every: Count = 10
+    samples: Annotated[int, Field(ge=1, le=4096)] = 1
+    k: Annotated[list[Count], Field(min_length=1)] = [1]
+    temperature: Annotated[Real, Field(ge=0, le=10)] = 0.4
+    """0 is greedy decoding."""
+    max_new_tokens: Count | None = None
+    """None: as in rollout."""
+    max_problems: Count | None = None
+    """The first so many problems of the data set; None: all."""
+
+    @model_validator(mode="after")
+    def _k_within_samples(self) -> Self:
+        if max(self.k) > self.samples:
+            raise ValueError(f"pass@{max(self.k)} needs at least {max(self.k)} samples, got {self.samples}")
+        return self
+
+
+class CheckpointSpec(SpecPart):
+    """A checkpoint every `every` steps and after the last step."""
+
+    every: Count = 20
+    keep_last: Count = 2
+    keep_best: str | None = None
+    """A metric key, e.g. `eval/NAME/pass_at_k/1`: the checkpoint where it was highest is kept too."""
+
+    def retained(self, scores: dict[int, float | None]) -> set[int]:
+        """Which of the checkpoints to keep. `scores`: step -> value of `keep_best` there, None where unmeasured."""
+        kept = set(sorted(scores)[-self.keep_last :])
+        measured = {step: score for step, score in scores.items() if score is not None}
+        if self.keep_best is not None and measured:
+            # Of equals the earliest: it reached the score with the least training.
+            kept.add(max(measured, key=lambda step: (measured[step], -step)))
+        return kept
+
+
+class DiagnosticsSpec(SpecPart):
+    every: Annotated[int, Field(ge=0)] = 10
+    """Steps between measurements of the realised entropy change (an extra forward pass); 0 is never."""
+    rollout_groups: Annotated[int, Field(ge=0, le=1024)] = 4
+    """How many groups of each step are stored with their text."""
+
+
+class ResourcesSpec(SpecPart):
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0, le=1)] = "auto"
+    """auto: one GPU on a worker that has any, else the CPU. 0: the CPU. 1: waits for a worker with a free GPU."""
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many attempts may be lost to failures of the infrastructure before the job fails."""
+
+
+class JobSpec(SpecPart):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    model: ModelSpec
+    data: DataSpec
+    reward: RewardSpec
+    algorithm: AlgorithmSpec = AlgorithmSpec()
+    rollout: RolloutSpec = RolloutSpec()
+    optim: OptimSpec = OptimSpec()
+    train: TrainSpec = TrainSpec()
+    eval: list[EvalSpec] = []
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    diagnostics: DiagnosticsSpec = DiagnosticsSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        names = [benchmark.name for benchmark in self.eval]
+        if len(set(names)) != len(names):
+            raise ValueError(f"eval names must differ, got {names}")
+        best = self.checkpoint.keep_best
+        if best is not None and best.startswith("eval/") and best.split("/")[1] not in names:
+            raise ValueError(f"checkpoint.keep_best {best!r} names no benchmark of eval {names}")
+        return self
+
+    @property
+    def data_refs(self) -> list[str]:
+        """Every data set the job reads, training first, each once."""
+        return list(dict.fromkeys([self.data.train, *(benchmark.data for benchmark in self.eval)]))
