@@ -1,7 +1,7 @@
 """The `algorithm` section: which advantage, which loss, which of the independent options."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -25,7 +25,7 @@ class Schedule(SpecPart):
         return self.start + (self.end - self.start) * t
 
 
-def _coefficient_form(value: Any) -> str:
+def _coefficient_form(value: object) -> str:
     return "schedule" if isinstance(value, dict | Schedule) else "constant"
 
 
@@ -79,7 +79,7 @@ class AlgorithmSpec(SpecPart):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
+    def _fill_from_preset(cls, given: object) -> object:
         if not isinstance(given, dict):
             return given
         preset = given.get("preset", "asymgrpo")

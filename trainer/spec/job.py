@@ -95,7 +95,7 @@ class EvalSpec(SpecPart):
     columns: Columns = Columns()
     every: Count = 10
     samples: Annotated[int, Field(ge=1, le=4096)] = 1
-    k: Annotated[list[Count], Field(min_length=1)] = [1]
+    k: list[Count] = Field(default=[1], min_length=1)
     temperature: Annotated[Real, Field(ge=0, le=10)] = 0.4
     """0 is greedy decoding."""
     max_new_tokens: Count | None = None
@@ -151,7 +151,7 @@ class JobSpec(SpecPart):
     rollout: RolloutSpec = RolloutSpec()
     optim: OptimSpec = OptimSpec()
     train: TrainSpec = TrainSpec()
-    eval: list[EvalSpec] = []
+    eval: list[EvalSpec] = Field(default=[])
     checkpoint: CheckpointSpec = CheckpointSpec()
     diagnostics: DiagnosticsSpec = DiagnosticsSpec()
     resources: ResourcesSpec = ResourcesSpec()

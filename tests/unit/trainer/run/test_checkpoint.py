@@ -1,0 +1,103 @@
+"""Checkpoints are whole or absent, and a byte that changed on disk is noticed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer import checkpoint
+from trainer.errors import CheckpointError
+
+
+def save_model(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+
+
+def write(folder: Path, step: int = 3) -> checkpoint.Written:
+    return checkpoint.write(
+        folder,
+        step,
+        save_model=save_model,
+        optimizer={"w|exp_avg": torch.arange(4.0)},
+        state={"order": {"cursor": 7}},
+    )
+
+
+def test_what_was_written_is_read_back(tmp_path: Path):
+    written = write(tmp_path)
+    loaded = checkpoint.load(written.path)
+    assert written.path == tmp_path / "3"
+    assert loaded.step == 3
+    assert (loaded.model_dir / "model.safetensors").read_bytes() == b"weights"
+    assert torch.equal(loaded.optimizer["w|exp_avg"], torch.arange(4.0))
+    assert loaded.state == {"order": {"cursor": 7}}
+    assert written.bytes == sum(path.stat().st_size for path in written.path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["model/model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_changed_byte_is_found_and_named(tmp_path: Path, name: str):
+    file = write(tmp_path).path / name
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=name):
+        checkpoint.load(tmp_path / "3")
+
+
+@pytest.mark.parametrize("name", ["model/model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+def test_a_short_or_missing_file_is_found_and_named(tmp_path: Path, name: str):
+    file = write(tmp_path).path / name
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=name if name != "manifest.json" else "readable"):
+        checkpoint.verify(tmp_path / "3")
+    file.unlink()
+    with pytest.raises(CheckpointError, match=name):
+        checkpoint.verify(tmp_path / "3")
+
+
+def test_a_failed_write_leaves_the_earlier_checkpoint_and_nothing_else(tmp_path: Path):
+    write(tmp_path)
+
+    def disk_full(folder: Path) -> None:
+        save_model(folder)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.write(tmp_path, 3, save_model=disk_full, optimizer={"w": torch.zeros(1)}, state={})
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+    assert checkpoint.verify(tmp_path / "3") == 3
+
+
+def test_a_step_written_again_replaces_the_earlier_one(tmp_path: Path):
+    first = write(tmp_path)
+    second = checkpoint.write(
+        tmp_path, 3, save_model=save_model, optimizer={"w|exp_avg": torch.zeros(4)}, state={"order": None}
+    )
+    assert second.manifest_sha256 != first.manifest_sha256
+    assert checkpoint.load(tmp_path / "3").state == {"order": None}
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+
+
+def test_latest_passes_over_a_damaged_one(tmp_path: Path):
+    assert checkpoint.latest(tmp_path) is None
+    write(tmp_path, 2)
+    write(tmp_path, 10)
+    assert checkpoint.latest(tmp_path) == tmp_path / "10"
+    (tmp_path / "10" / "state.json").unlink()
+    assert checkpoint.latest(tmp_path) == tmp_path / "2"
+
+
+def test_deleting_removes_the_folder(tmp_path: Path):
+    write(tmp_path)
+    checkpoint.delete(tmp_path, 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path):
+    manifest = write(tmp_path).path / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "format": 99}))
+    with pytest.raises(CheckpointError, match="format 99"):
+        checkpoint.verify(tmp_path / "3")

@@ -1,0 +1,204 @@
+"""`python -m trainer` as its supervisor sees it: events, exit codes, stopping, resuming, failing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from trainer import checkpoint
+from trainer.spec.events import EXIT_STOPPED, EXIT_USER_ERROR, Event, parse_event
+from trainer.spec.metric_keys import is_known
+
+TIMED = ("perf/",)
+
+
+@dataclass
+class Run:
+    folder: Path
+    events: list[Event]
+    returncode: int
+    stderr: str
+
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event.type == kind]
+
+    def metrics(self) -> dict[int, dict[str, object]]:
+        """Step -> its metrics, evaluations merged in, without those that a clock decides."""
+        rows: dict[int, dict[str, object]] = {}
+        for event in self.events:
+            if event.type in ("step", "eval"):
+                rows.setdefault(event.step, {}).update(
+                    {key: value for key, value in event.metrics.items() if not key.startswith(TIMED)}
+                )
+        return rows
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def additions(tmp_path: Path) -> Path:
+    file = tmp_path / "additions.jsonl"
+    pairs = [(a, b) for a in range(10, 60, 7) for b in range(11, 70, 5)]
+    file.write_text("".join(json.dumps({"prompt": f"{a}+{b}=", "answer": str(a + b)}) + "\n" for a, b in pairs))
+    return file
+
+
+@pytest.fixture
+def start(tmp_path: Path, additions: Path, model_cache: Path):
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(run: str, *arguments: str, **sections: dict[str, object]) -> subprocess.Popen[str]:
+        spec: dict[str, object] = {
+            "name": "a run",
+            "model": {"id": "builtin/tiny-arith"},
+            "data": {"train": additions.name},
+            "reward": {"kind": "exact"},
+            "rollout": {"group_size": 4, "max_new_tokens": 6},
+            "optim": {"lr": 1e-4, "prompts_per_step": 6, "prompts_per_update": 3},
+            "train": {"steps": 4},
+            "eval": [
+                {"name": "held_out", "data": additions.name, "every": 2, "max_problems": 6, "samples": 2, "k": [1, 2]}
+            ],
+            "checkpoint": {"every": 2, "keep_last": 1},
+            "diagnostics": {"every": 2, "rollout_groups": 2},
+        }
+        for name, section in sections.items():
+            merged = {**spec[name], **section} if isinstance(section, dict) and name in spec else section  # type: ignore[dict-item]
+            spec[name] = merged
+        file = tmp_path / f"{run}.yaml"
+        file.write_text(json.dumps(spec))
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "trainer", str(file), "--run-dir", str(tmp_path / run)),
+                *("--cache-dir", str(model_cache), *arguments),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+        process.wait()
+
+
+def finish(process: subprocess.Popen[str], folder: Path, earlier: str = "") -> Run:
+    out, err = process.communicate(timeout=240)
+    return Run(folder, [parse_event(line) for line in (earlier + out).splitlines()], process.returncode, err)
+
+
+def test_a_run_from_end_to_end(start: Start, tmp_path: Path):
+    run = finish(start("whole"), tmp_path / "whole")
+    assert run.returncode == 0, run.stderr
+    assert [event.type for event in run.events if event.type != "log"] == [
+        *("started", "eval", "step", "rollouts", "step", "rollouts", "eval", "checkpoint"),
+        *("step", "rollouts", "step", "rollouts", "eval", "checkpoint", "done"),
+    ]
+    metrics = run.metrics()
+    unknown = {key for row in metrics.values() for key in row if not is_known(key)}
+    assert not unknown
+    for key in ("entropy/policy", "group/accuracy", "policy/loss", "policy/grad_norm", "rollout/length_mean"):
+        assert all(metrics[step][key] is not None for step in (1, 2, 3, 4)), key
+    assert "entropy/realised_spurious" in metrics[2]
+    assert "entropy/realised_spurious" not in metrics[1]
+    assert set(metrics[0]) == {key for key in metrics[2] if key.startswith("eval/")}
+    # The engine and the trainer speak of the same distribution.
+    assert all(metrics[step]["rollout/logprob_diff_max"] < 1e-4 for step in (1, 2, 3, 4))
+    rollouts = run.of("rollouts")[0].rollouts
+    assert [(rollout.group, rollout.sample) for rollout in rollouts] == [(g, s) for g in range(2) for s in range(4)]
+    for rollout in rollouts:
+        assert rollout.correct == (rollout.completion == rollout.answer) == (rollout.reward == 1.0)
+    # keep_last 1: the checkpoint of step 2 is gone, that of step 4 is whole.
+    assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["4"]
+    assert checkpoint.verify(run.folder / "checkpoints" / "4") == 4
+    assert len((run.folder / "evals" / "held_out" / "4.jsonl").read_text().splitlines()) == 12
+
+
+def test_a_stopped_run_resumed_equals_one_that_never_stopped(start: Start, tmp_path: Path):
+    whole = finish(start("whole", train={"steps": 5}), tmp_path / "whole")
+    process = start("parts", train={"steps": 5})
+    seen = ""
+    while '"type":"step"' not in seen:
+        seen += process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    first = finish(process, tmp_path / "parts", seen)
+    assert first.returncode == EXIT_STOPPED, first.stderr
+    stopped = first.events[-1]
+    assert stopped.type == "stopped"
+    assert stopped.step < 5
+    assert first.of("checkpoint")[-1].step == stopped.step
+    second = finish(start("parts", "--resume", "latest", train={"steps": 5}), tmp_path / "parts")
+    assert second.returncode == 0, second.stderr
+    assert second.of("started")[0].resumed_from == stopped.step
+    assert {**first.metrics(), **second.metrics()} == whole.metrics()
+    for name in ("model/model.safetensors", "optimizer.safetensors"):
+        expected = (whole.folder / "checkpoints" / "5" / name).read_bytes()
+        assert (second.folder / "checkpoints" / "5" / name).read_bytes() == expected, name
+
+
+def test_a_run_that_diverges_fails_with_its_step_and_keeps_its_checkpoint(start: Start, tmp_path: Path):
+    run = finish(start("diverged", optim={"lr": 1e30}, checkpoint={"every": 1, "keep_last": 5}), tmp_path / "diverged")
+    assert run.returncode == EXIT_USER_ERROR
+    failed = run.events[-1]
+    assert (failed.type, failed.kind) == ("failed", "user")
+    assert failed.code in ("policy_not_finite", "loss_not_finite", "gradient_not_finite")
+    assert failed.step is not None
+    assert str(failed.step) in failed.message
+    kept = checkpoint.latest(run.folder / "checkpoints")
+    assert kept is None or int(kept.name) < failed.step
+
+
+def test_a_wrong_spec_is_said_field_by_field_before_torch_is_loaded(start: Start, tmp_path: Path):
+    run = finish(start("wrong", rollout={"group_size": 1}, optim={"speed": 3}), tmp_path / "wrong")
+    assert run.returncode == EXIT_USER_ERROR
+    assert [event.type for event in run.events] == ["failed"]
+    assert run.events[0].code == "bad_spec"
+    assert {line.split(":")[0] for line in run.events[0].evidence} == {"rollout.group_size", "optim.speed"}
+
+
+def test_missing_data_is_named(start: Start, tmp_path: Path):
+    run = finish(start("missing", data={"train": "nowhere.jsonl"}), tmp_path / "missing")
+    assert run.returncode == EXIT_USER_ERROR
+    assert run.events[-1].code == "data_not_found"
+    assert "nowhere.jsonl" in run.events[-1].message
+
+
+def test_a_run_folder_is_not_overwritten(start: Start, tmp_path: Path):
+    assert finish(start("twice", train={"steps": 1}), tmp_path / "twice").returncode == 0
+    again = finish(start("twice", train={"steps": 1}), tmp_path / "twice")
+    assert again.returncode == EXIT_USER_ERROR
+    assert again.events[-1].code == "run_exists"
+    assert "--resume latest" in again.events[-1].message
+
+
+def test_supervised_it_ends_with_its_supervisor_and_keeps_all_checkpoints(start: Start, tmp_path: Path):
+    supervised = finish_supervised(start("supervised", "--supervised", train={"steps": 3}, checkpoint={"every": 1}))
+    assert supervised == 0
+    names = {path.name for path in (tmp_path / "supervised" / "checkpoints").iterdir()}
+    assert names == {"1", "2", "3"}
+    orphan = start("orphan", "--supervised", train={"steps": 100_000})
+    while '"type":"step"' not in orphan.stdout.readline():
+        pass
+    orphan.stdin.close()
+    assert orphan.wait(timeout=20) != 0
+
+
+def finish_supervised(process: subprocess.Popen[str]) -> int:
+    """Read to the end while stdin stays open, as a supervisor does."""
+    for _ in process.stdout:
+        pass
+    return process.wait(timeout=60)

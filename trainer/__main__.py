@@ -1,0 +1,190 @@
+"""Run one training job:  python -m trainer spec.yaml --run-dir runs/first
+
+Events (trainer.spec.events) go to stdout, one JSON object a line; everything else goes to stderr. SIGTERM or Ctrl-C
+asks for an end after the step in hand, with a checkpoint; `--resume latest` goes on from there.
+"""
+
+import argparse
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import TextIO
+
+import pydantic
+import yaml
+
+from trainer.errors import CheckpointError, RunError
+from trainer.event_stream import EventStream
+from trainer.spec import JobSpec
+from trainer.spec.events import (
+    EXIT_DONE,
+    EXIT_INFRASTRUCTURE_ERROR,
+    EXIT_STOPPED,
+    EXIT_USER_ERROR,
+    Done,
+    Failed,
+    Stopped,
+)
+
+logger = logging.getLogger("trainer")
+
+EVIDENCE_LINES = 20
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    events = EventStream(claim_stdout())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if arguments.supervised:
+        threading.Thread(target=die_with_supervisor, daemon=True).start()
+    try:
+        return run(arguments, events, stop)
+    except RunError as error:
+        return fail(events, "user", error.code, error.message, step=error.step, evidence=error.evidence)
+    except CheckpointError as error:
+        return fail(events, "infrastructure", "checkpoint_damaged", str(error))
+    except OSError as error:
+        return fail(events, "infrastructure", "operating_system", str(error))
+    except Exception as error:  # noqa: BLE001 - the process's outermost boundary: whatever it was, the run's reader hears it
+        return fail(
+            events,
+            "infrastructure",
+            "internal_error",
+            f"{type(error).__name__}: {error}",
+            evidence=traceback.format_exc().splitlines()[-EVIDENCE_LINES:],
+        )
+
+
+def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Event) -> int:
+    spec = read_spec(arguments.spec)
+    # torch and transformers take seconds to import; a bad spec should not have to wait for them.
+    import torch
+
+    from trainer import checkpoint
+    from trainer.loop import train
+    from trainer.models import ModelError
+    from trainer.run import Folders, open_training
+    from trainer.spec.dataset import DataError
+
+    run_dir = arguments.run_dir or Path("runs") / (re.sub(r"[^A-Za-z0-9_-]+", "-", spec.name).strip("-") or "run")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    resume = arguments.resume
+    if resume is not None and str(resume) == "latest":
+        resume = checkpoint.latest(run_dir / "checkpoints")
+        if resume is None:
+            raise RunError("nothing_to_resume", f"there is no whole checkpoint in {run_dir / 'checkpoints'}")
+    elif resume is None and not arguments.supervised and checkpoint.latest(run_dir / "checkpoints") is not None:
+        raise RunError(
+            "run_exists", f"{run_dir} holds a run already: go on with --resume latest, or name another --run-dir"
+        )
+    folders = Folders(
+        run=run_dir,
+        cache=arguments.cache_dir,
+        models=arguments.models_dir,
+        model=arguments.model_dir,
+        data={ref: arguments.data.get(ref, arguments.spec.parent / ref) for ref in spec.data_refs},
+    )
+    try:
+        with open_training(
+            spec, folders, events, resume=resume, prune_checkpoints=not arguments.supervised
+        ) as training:
+            finished = train(training, stop.is_set)
+            step = training.step
+    except (ModelError, DataError) as error:
+        raise RunError("model" if isinstance(error, ModelError) else "data", str(error)) from error
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            "out_of_memory",
+            "the device's memory is full; lower optim.max_tokens_per_micro_batch, rollout.group_size or "
+            "rollout.max_new_tokens",
+            evidence=str(error).splitlines(),
+        ) from error
+    if not finished:
+        events.emit(Stopped, step=step)
+        return EXIT_STOPPED
+    events.emit(Done, step=step)
+    return EXIT_DONE
+
+
+def read_spec(path: Path) -> JobSpec:
+    """The job spec of a YAML or JSON file. RunError `bad_spec` names every field that is wrong."""
+    try:
+        return JobSpec.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError("bad_spec", f"{path} can't be read: {error}") from error
+    except pydantic.ValidationError as error:
+        lines = [f"{'.'.join(map(str, each['loc'])) or 'spec'}: {each['msg']}" for each in error.errors()]
+        raise RunError("bad_spec", f"{path} is no job spec: {'; '.join(lines)}", evidence=lines) from error
+
+
+def fail(
+    events: EventStream,
+    kind: str,
+    code: str,
+    message: str,
+    *,
+    step: int | None = None,
+    evidence: list[str] | None = None,
+) -> int:
+    for line in evidence or []:
+        logger.error("%s", line)
+    logger.error("%s: %s", code, message)
+    events.emit(Failed, kind=kind, code=code, message=message, step=step, evidence=evidence or [])
+    return EXIT_USER_ERROR if kind == "user" else EXIT_INFRASTRUCTURE_ERROR
+
+
+def claim_stdout() -> TextIO:
+    """Keep the real stdout for events alone: whatever else prints there goes to stderr."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def die_with_supervisor() -> None:
+    """End this process at once when the supervisor is gone: its end of the pipe on stdin closes with it."""
+    while os.read(0, 4096):
+        pass
+    logger.error("the supervisor is gone")
+    os._exit(EXIT_INFRASTRUCTURE_ERROR)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    home = Path(os.environ.get("ASYM_HOME", Path.home() / ".asym"))
+    models = os.environ.get("ASYM_MODELS_DIR")
+    parser.add_argument("spec", type=Path, help="the job spec, YAML or JSON")
+    parser.add_argument("--run-dir", type=Path, help="where checkpoints and results go (default: runs/NAME)")
+    parser.add_argument("--resume", type=Path, help="a checkpoint folder to go on from, or `latest` of the run dir")
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="REF=FILE",
+        help="the file behind a data reference of the spec (default: the reference is a path beside the spec)",
+    )
+    parser.add_argument("--model-dir", type=Path, help="the folder of the job's model (default: found by its id)")
+    parser.add_argument("--cache-dir", type=Path, default=home / "models-cache", help="where builtin models are kept")
+    parser.add_argument("--models-dir", type=Path, default=Path(models) if models else None, help="for path/NAME")
+    parser.add_argument(
+        "--supervised", action="store_true", help="end when stdin does; leave old checkpoints to the supervisor"
+    )
+    arguments = parser.parse_args()
+    pairs = [pair.partition("=") for pair in arguments.data]
+    if not all(separator for _, separator, _ in pairs):
+        parser.error("--data takes REF=FILE")
+    arguments.data = {reference: Path(file) for reference, _, file in pairs}
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""AsymGRPO (arXiv 2604.04894), step by step. Read it as the paper: sample groups, verify, advantages, update.
+
+The loop is blind to the algorithm: `trainer.advantages` and `trainer.losses` read the spec's `algorithm` section.
+It owns the order of things within a step and what is carried from one to the next; it knows no process, no signal and
+no file but the run's own folder (`trainer.run` makes all that).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from trainer import checkpoint
+from trainer.advantages import advantages as estimate_advantages
+from trainer.advantages import correct_rollouts
+from trainer.engines import Engine
+from trainer.entropy_channels import StepTokens, change_metrics, channel_metrics, rollout_entropies
+from trainer.errors import RunError
+from trainer.evaluation import Benchmark, evaluate
+from trainer.event_stream import EventStream, checked
+from trainer.forward import Sequences, score
+from trainer.group_metrics import group_metrics
+from trainer.losses import LossStats
+from trainer.memory import peak_memory_bytes
+from trainer.models import Policy
+from trainer.rewards import VerifierPool
+from trainer.rollouts import Collected, Decoder, Sampler
+from trainer.run_warnings import WarningState, observe
+from trainer.sampling_order import SamplingOrder
+from trainer.spec.events import Checkpoint, Eval, Metrics, Rollouts, Step
+from trainer.spec.job import JobSpec
+from trainer.update import Batch, learning_rate, optimizer_tensors, update
+
+
+@dataclass
+class Training:
+    """Everything a run is made of. What changes from step to step is the policy's weights, the optimizer's state,
+    the order's cursor, the warnings' memory and the three counters; a checkpoint holds exactly these."""
+
+    spec: JobSpec
+    run_dir: Path
+    policy: Policy
+    reference: Policy | None
+    """The frozen policy of the KL term; None without one."""
+    optimizer: torch.optim.Optimizer
+    compute_dtype: torch.dtype
+    order: SamplingOrder
+    sampler: Sampler
+    engine: Engine
+    verifier: VerifierPool
+    decode: Decoder
+    benchmarks: list[Benchmark]
+    events: EventStream
+    prune_checkpoints: bool
+    step: int = 0
+    tokens: int = 0
+    warnings: WarningState = field(default_factory=WarningState)
+    scores: dict[int, float | None] | None = None
+    """Checkpoints on disk: step -> value of `checkpoint.keep_best` there."""
+
+
+def train(run: Training, should_stop: Callable[[], bool]) -> bool:
+    """Train from `run.step` to the last step. Returns False when `should_stop` ended it early, after a checkpoint.
+
+    RunError when the run's own numbers make going on senseless; the last checkpoint stays.
+    """
+    steps = run.spec.train.steps
+    try:
+        if run.step == 0:
+            run_benchmarks(run)
+        while run.step < steps:
+            step_metrics = train_step(run, run.step + 1)
+            eval_metrics = run_benchmarks(run)
+            stopping = should_stop()
+            if stopping or run.step == steps or run.step % run.spec.checkpoint.every == 0:
+                write_checkpoint(run, {**step_metrics, **eval_metrics})
+            if stopping and run.step < steps:
+                return False
+    except FloatingPointError as error:  # the engine met logits that are NaN or infinite
+        step = run.step + 1
+        raise RunError("policy_not_finite", f"the policy broke before step {step}: {error}", step=step) from error
+    return True
+
+
+def train_step(run: Training, step: int) -> Metrics:
+    """One step: groups of rollouts, their advantages, one or more updates, and what there is to know about them."""
+    spec, started = run.spec, time.perf_counter()
+
+    # Groups of G rollouts per prompt, each with a verified reward (section 2).
+    rollouts = run.sampler.collect(step)
+    correct = correct_rollouts(rollouts.rewards, spec.algorithm.success_threshold)
+    advantages = estimate_advantages(spec.algorithm, rollouts.rewards, rollouts.group_ids, step)
+
+    # Log-prob and entropy of every response token under the policy that the step began with.
+    update_started = time.perf_counter()
+    logp, entropy = statistics(run, run.policy, rollouts.sequences)
+    if not (logp.isfinite().all() and entropy.isfinite().all()):
+        raise RunError("policy_not_finite", f"the policy gives log-probs that are not finite in step {step}", step=step)
+    tokens = StepTokens(
+        rollout=torch.repeat_interleave(torch.arange(len(rollouts.lengths)), rollouts.lengths),
+        correct=correct,
+        advantage=advantages,
+        group_ids=rollouts.group_ids,
+    )
+
+    loss, gradient_norm = make_updates(run, step, rollouts, advantages, logp, entropy)
+    update_seconds = time.perf_counter() - update_started
+
+    # The same tokens under the new weights: what the step really did to each channel.
+    changes: Metrics = {}
+    if spec.diagnostics.every and step % spec.diagnostics.every == 0:
+        logp_after, entropy_after = statistics(run, run.policy, rollouts.sequences)
+        changes = change_metrics(tokens, logp, logp_after, entropy, entropy_after)
+
+    run.step = step
+    run.tokens += int(rollouts.lengths.sum())
+    seconds = time.perf_counter() - started
+    mismatch = (logp - rollouts.logp_engine).abs()
+    metrics = checked(
+        {
+            **group_metrics(rollouts.rewards, correct, rollouts.group_ids, advantages),
+            **channel_metrics(tokens, logp, entropy),
+            **changes,
+            **rollouts.metrics(),
+            **loss.metrics(),
+            "policy/grad_norm": gradient_norm,
+            "policy/lr": learning_rate(spec.optim, step),
+            "rollout/logprob_diff_mean": mismatch.double().mean().item() if len(mismatch) else None,
+            "rollout/logprob_diff_max": mismatch.max().item() if len(mismatch) else None,
+            "perf/update_seconds": update_seconds,
+            "perf/step_seconds": seconds,
+            "perf/tokens_per_second": int(rollouts.lengths.sum()) / seconds,
+            "perf/peak_memory_bytes": peak_memory_bytes(run.policy.device),
+            "progress/prompts": run.order.prompts_drawn,
+            "progress/tokens": run.tokens,
+            "progress/epoch": run.order.epoch,
+        }
+    )
+    run.events.emit(Step, step=step, metrics=metrics)
+    if spec.diagnostics.rollout_groups:
+        shown = rollouts.events(
+            correct, advantages, rollout_entropies(tokens, entropy), spec.diagnostics.rollout_groups
+        )
+        run.events.emit(Rollouts, step=step, rollouts=shown)
+    run.warnings, raised = observe(run.warnings, metrics)
+    for warning in raised:
+        run.events.log("warning", warning.code, warning.message, step=step)
+    return metrics
+
+
+def make_updates(
+    run: Training,
+    step: int,
+    rollouts: Collected,
+    advantages: torch.Tensor,
+    logp: torch.Tensor,
+    entropy: torch.Tensor,
+) -> tuple[LossStats, float]:
+    """One update per `prompts_per_update` groups, in sampling order; all but the first are off-policy.
+
+    Returns the statistics over all updates and the largest gradient norm.
+    """
+    logp_reference = None if run.reference is None else statistics(run, run.reference, rollouts.sequences)[0]
+    groups_per_update = run.spec.optim.prompts_per_update or run.spec.optim.prompts_per_step
+    truncated, logp_engine = rollouts.truncated, rollouts.logp_engine
+    parts: list[LossStats] = []
+    norms: list[float] = []
+    for first in range(0, run.spec.optim.prompts_per_step, groups_per_update):
+        chosen = (rollouts.group_ids >= first) & (rollouts.group_ids < first + groups_per_update)
+        chosen_tokens = torch.repeat_interleave(chosen, rollouts.lengths)
+        batch = Batch(
+            sequences=rollouts.sequences.select(chosen.nonzero().flatten().tolist()),
+            advantages=advantages[chosen],
+            truncated=truncated[chosen],
+            logp_old=logp[chosen_tokens],
+            entropy_old=entropy[chosen_tokens],
+            logp_engine=logp_engine[chosen_tokens],
+            logp_reference=None if logp_reference is None else logp_reference[chosen_tokens],
+        )
+        stats, norm = update(run.policy, run.optimizer, run.spec, batch, step=step, compute_dtype=run.compute_dtype)
+        parts.append(stats)
+        norms.append(norm)
+    return LossStats.total(parts), max(norms)
+
+
+def statistics(run: Training, policy: Policy, sequences: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
+    """(log-prob, entropy) of every response token at the sampling temperature, packed float32 on the CPU."""
+    return score(
+        policy, sequences, run.spec.rollout.temperature, run.compute_dtype, run.spec.optim.max_tokens_per_micro_batch
+    )
+
+
+def run_benchmarks(run: Training) -> Metrics:
+    """Evaluate the benchmarks that are due after `run.step`."""
+    metrics: Metrics = {}
+    for benchmark in run.benchmarks:
+        if not benchmark.is_due(run.step, run.spec.train.steps):
+            continue
+        name = benchmark.spec.name
+        results = run.run_dir / "evals" / name / f"{run.step}.jsonl"
+        values = checked(evaluate(benchmark, run.spec, run.engine, run.verifier, run.decode, results))
+        run.events.emit(Eval, step=run.step, name=name, metrics=values)
+        metrics.update(values)
+    return metrics
+
+
+def write_checkpoint(run: Training, metrics: Metrics) -> None:
+    """Write the state after `run.step`, say so, and (unsupervised) delete what the spec does not keep."""
+    best = run.spec.checkpoint.keep_best
+    value = metrics.get(best) if best is not None else None
+    score_here = float(value) if isinstance(value, int | float) else None
+    folder = run.run_dir / "checkpoints"
+    scores = {**(run.scores or {}), run.step: score_here}
+    written = checkpoint.write(
+        folder,
+        run.step,
+        save_model=run.policy.save_pretrained,
+        optimizer=optimizer_tensors(run.policy, run.optimizer),
+        state={
+            "spec": run.spec.model_dump(mode="json"),
+            "tokens": run.tokens,
+            "order": run.order.state_dict(),
+            "warnings": run.warnings.to_dict(),
+            "scores": [[step, score] for step, score in scores.items()],
+        },
+    )
+    run.scores = scores
+    run.events.emit(
+        Checkpoint,
+        step=run.step,
+        path=str(written.path.relative_to(run.run_dir)),
+        manifest_sha256=written.manifest_sha256,
+        bytes=written.bytes,
+        score=score_here,
+    )
+    if run.prune_checkpoints:
+        retained = run.spec.checkpoint.retained(scores)
+        for step in set(scores) - retained:
+            checkpoint.delete(folder, step)
+        run.scores = {step: score for step, score in scores.items() if step in retained}

@@ -1,0 +1,98 @@
+"""What the trainer knows a model as: tokens to hidden states, the head's weight, the tokenizer and its special ids.
+
+Log-probs are left to `trainer.logprobs` (from the hidden states and the head, in tiles), sampling to
+`trainer.engines`, the optimizer and train/eval mode to the loop. Shapes: B rows, T tokens, D hidden size, V vocabulary.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+Model: TypeAlias = Any
+"""A transformers PreTrainedModel. Its own annotations are too partial to check calls against."""
+
+
+def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Positions [B, T] that count the unmasked tokens of each row from 0, wherever the padding is."""
+    return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+
+
+def autocast(device: torch.device, compute_dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Compute in `compute_dtype` over float32 weights: autocast for bfloat16, nothing for float32."""
+    if compute_dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=compute_dtype)
+
+
+class Policy:
+    """A causal language model with float32 weights and everything that belongs to it.
+
+    model: in eval mode when it comes from `load_policy`; whoever trains it may switch.
+    eos_ids: every token that ends a response, from the generation config and the tokenizer.
+    pad_id: fills batches and may be one of `eos_ids`, so that no mask may be made by comparing with it.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        model: Model,
+        tokenizer: PreTrainedTokenizerBase,
+        eos_ids: frozenset[int],
+        pad_id: int,
+    ) -> None:
+        self.model_id = model_id
+        self.model = model
+        self.tokenizer = tokenizer
+        self.eos_ids = eos_ids
+        self.pad_id = pad_id
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head_weight.device
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained; a tied head counts once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the head, which may be more than the tokenizer's tokens."""
+        return self.lm_head_weight.shape[0]
+
+    @property
+    def lm_head_weight(self) -> torch.nn.Parameter:
+        """[V, D], float32. `load_policy` has made sure that logits are hidden @ weight.T and nothing else."""
+        weight: torch.nn.Parameter = self.model.get_output_embeddings().weight
+        return weight
+
+    @property
+    def backbone(self) -> torch.nn.Module:
+        """The model without its head; takes what transformers' base models take."""
+        backbone: torch.nn.Module = self.model.base_model
+        return backbone
+
+    def hidden_states(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Last hidden states [B, T, D], after the final norm, in the compute dtype; arguments are integer [B, T].
+
+        Differentiable, without a key-value cache. The state at a token predicts the token after it.
+        """
+        output = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+        )
+        hidden: torch.Tensor = output.last_hidden_state
+        return hidden
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write safetensors, configs and tokenizer to `folder`, which loads again as a model directory."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)

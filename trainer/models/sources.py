@@ -1,0 +1,77 @@
+"""From a model id to a policy: which folder a model lies in, and how it gets there. Checks are folder.py's."""
+
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from transformers.utils import logging as transformers_logging
+
+from trainer.models import smollm2, tiny_arith
+from trainer.models.errors import ModelError
+from trainer.models.folder import load_folder
+from trainer.models.made_once import made_once
+from trainer.models.policy import Policy
+from trainer.spec.model import parse_model_id
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+"""Weights, configs, tokenizers; never pickles, never Python."""
+
+
+def load_policy(
+    model_id: str,
+    *,
+    model_dir: Path | None,
+    cache_dir: Path,
+    models_dir: Path | None,
+    device: torch.device | str,
+) -> Policy:
+    """Load a model by its id (`trainer.spec.model`), in float32, in eval mode.
+
+    model_dir: the folder that the caller has found itself (a checkpoint's, say); wins over whatever the id names, and
+        is needed for job/...
+    cache_dir: where the builtin models are made. models_dir: the only place where path/NAME is looked for.
+    ModelError when the model is missing or cannot be trained here; ValueError for an id of no known form.
+    """
+    # What is written here ends in logs, not on a terminal.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return load_folder(model_id, _folder(model_id, model_dir, cache_dir, models_dir), torch.device(device))
+
+
+def _folder(model_id: str, model_dir: Path | None, cache_dir: Path, models_dir: Path | None) -> Path:
+    ref = parse_model_id(model_id)
+    if model_dir is not None:
+        return model_dir
+    if ref.source == "builtin":
+        if ref.name == "tiny-arith":
+            return made_once(cache_dir / f"tiny-arith-{tiny_arith.RECIPE}", tiny_arith.make_tiny_arith)
+        return made_once(cache_dir / f"{ref.name}-{smollm2.RECIPE}", smollm2.make_smollm2)
+    if ref.source == "path":
+        return _below(model_id, ref.name, models_dir)
+    if ref.source == "hf":
+        return _from_hub(model_id, ref.name)
+    raise ModelError(f"{model_id}: whose checkpoint this is only the service knows; give its folder with --model-dir")
+
+
+def _below(model_id: str, name: str, models_dir: Path | None) -> Path:
+    """`models_dir`/`name`, whose files must all lie below models_dir, links followed."""
+    if models_dir is None:
+        raise ModelError(f"{model_id}: no folder for models is set; give it with --models-dir (ASYM_MODELS_DIR)")
+    root = models_dir.resolve()
+    folder = models_dir / name
+    if not folder.is_dir():
+        raise ModelError(f"{model_id}: there is no folder {name!r} in {models_dir}")
+    for path in (folder, *folder.rglob("*")):
+        if not path.resolve().is_relative_to(root):
+            raise ModelError(f"{model_id}: {path.relative_to(models_dir)} is a link that leads out of {models_dir}")
+    return folder
+
+
+def _from_hub(model_id: str, repository: str) -> Path:
+    try:
+        return Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"{model_id}: it cannot be fetched from the hub, nor is it in the local hub cache ({error}); check its "
+            "name, the network and, for a gated model, HF_TOKEN"
+        ) from error

@@ -1,0 +1,130 @@
+"""From a data set's problems to the token ids that the engine and the trainer see.
+
+A model with a chat template gets the rendered chat, up to and including the opening of the assistant's turn. A base
+model gets the last user text as plain text. Nothing is ever cut: a prompt that cannot be used is dropped, and the
+rows are kept by reason for the run's report.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.errors import RunError
+from trainer.spec.dataset import Message, Problem, apply_template, last_user_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TOO_LONG = "too_long"
+EMPTY = "empty"
+SPECIAL_ONLY = "special_only"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    token_ids: tuple[int, ...]
+    text: str
+    """What people are shown: the last user text with the template around it, without the chat's control tokens."""
+    answer: str
+    kind: str | None
+    """The verifier of this row where it is not the job's."""
+    row: int
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    prompts: list[Prompt]
+    dropped: dict[str, list[int]]
+    """Reason -> rows: `too_long` (over max_prompt_tokens), `empty` (no token at all), `special_only` (a user text
+    that consists of special tokens)."""
+
+    @property
+    def dropped_count(self) -> int:
+        return sum(len(rows) for rows in self.dropped.values())
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __getitem__(self, index: int) -> Prompt:
+        return self.prompts[index]
+
+
+def build_prompts(
+    problems: Iterable[Problem],
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    max_prompt_tokens: int,
+    system_prompt: str | None = None,
+    prompt_template: str | None = None,
+) -> PromptSet:
+    """Tokenise every problem, in order.
+
+    `system_prompt` takes the place of a system message that a row brings. RunError when the model cannot be given
+    what the spec asks for: a system prompt without a chat template, or a chat that the template refuses.
+    """
+    is_chat = bool(tokenizer.chat_template)
+    if system_prompt is not None and not is_chat:
+        raise RunError(
+            "no_chat_template",
+            "data.system_prompt is set, but the model has no chat template to put it in: remove it, or write it into "
+            "data.prompt_template",
+        )
+    special_ids = frozenset(tokenizer.all_special_ids)
+    prompts: list[Prompt] = []
+    dropped: dict[str, list[int]] = {}
+    for problem in problems:
+        text = apply_template(prompt_template, last_user_text(problem.prompt))
+        own_ids = _token_ids(tokenizer, text, add_special_tokens=False)
+        if is_chat:
+            token_ids = _chat_ids(tokenizer, _chat(problem.prompt, text, system_prompt), problem.row)
+        else:
+            token_ids = _plain_ids(tokenizer, text)
+        if not own_ids:
+            dropped.setdefault(EMPTY, []).append(problem.row)
+        elif special_ids.issuperset(own_ids):
+            dropped.setdefault(SPECIAL_ONLY, []).append(problem.row)
+        elif len(token_ids) > max_prompt_tokens:
+            dropped.setdefault(TOO_LONG, []).append(problem.row)
+        else:
+            prompts.append(Prompt(tuple(token_ids), text, problem.answer, problem.kind, problem.row))
+    return PromptSet(prompts, dropped)
+
+
+def _chat(prompt: str | list[Message], text: str, system_prompt: str | None) -> list[dict[str, str]]:
+    """The chat with `text` as its last user message."""
+    messages = [Message("user", text)] if isinstance(prompt, str) else [*prompt[:-1], Message("user", text)]
+    if system_prompt is not None:
+        rest = [message for message in messages if message.role not in ("system", "developer")]
+        messages = [Message("system", system_prompt), *rest]
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _chat_ids(tokenizer: "PreTrainedTokenizerBase", chat: list[dict[str, str]], row: int) -> list[int]:
+    # Comes with transformers' chat templates; base models do without it.
+    from jinja2 import TemplateError
+
+    try:
+        rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in chat)
+        raise RunError(
+            "chat_template_refused", f"row {row}: the model's chat template refuses a chat of {roles}: {error}"
+        ) from error
+    # The template writes the BOS itself where the model wants one; adding special tokens would double it.
+    return _token_ids(tokenizer, str(rendered), add_special_tokens=False)
+
+
+def _plain_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    token_ids = _token_ids(tokenizer, text, add_special_tokens=True)
+    # Some tokenizers end every text with an EOS, and nothing sensible follows one.
+    while token_ids and token_ids[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token)):
+        token_ids.pop()
+    bos = tokenizer.bos_token_id
+    if bos is not None and token_ids[:2] == [bos, bos]:
+        token_ids.pop(0)  # the text brought a BOS of its own
+    return token_ids
+
+
+def _token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, *, add_special_tokens: bool) -> list[int]:
+    # verbose: a prompt beyond the model's context is no news here, it is dropped and counted.
+    return list(tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"])

@@ -1,0 +1,18 @@
+"""Verifiers: is a response right? From a response and its ground truth to a reward, whatever the response does.
+
+    math      Math-Verify on the last `\\boxed{}`, else on the last expression; in killable subprocesses
+    numeric   the last number, compared exactly
+    exact     the text itself, whitespace and case aside where asked
+
+`verify` judges one response, `VerifierPool` the many of a training step. Nothing here imports torch; sympy is
+imported in the subprocesses only.
+"""
+
+from trainer.rewards.answer_error import BadAnswerError as BadAnswerError
+from trainer.rewards.kinds import KINDS as KINDS
+from trainer.rewards.pool import Verdict as Verdict
+from trainer.rewards.pool import VerifierPool as VerifierPool
+from trainer.rewards.pool import VerifyItem as VerifyItem
+from trainer.rewards.process import VerifierUnavailableError as VerifierUnavailableError
+from trainer.rewards.single import check_answer as check_answer
+from trainer.rewards.single import verify as verify

@@ -1,0 +1,179 @@
+"""Makes a `Training` out of a spec: device, policy, data, verifier, engine; and puts a checkpoint's state back."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trainer import checkpoint
+from trainer.engines import HfEngine
+from trainer.errors import RunError
+from trainer.evaluation import Benchmark
+from trainer.event_stream import EventStream
+from trainer.loop import Training
+from trainer.models import Policy, load_policy
+from trainer.prompts import PromptSet, build_prompts
+from trainer.rewards import VerifierPool
+from trainer.rollouts import Decoder, Sampler
+from trainer.run_warnings import WarningState
+from trainer.sampling_order import SamplingOrder
+from trainer.spec.dataset import detect_format, read_problems
+from trainer.spec.events import Started
+from trainer.spec.job import Columns, JobSpec
+from trainer.update import make_optimizer, restore_optimizer
+
+VERIFIER_PROCESSES = 2
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run finds and leaves things."""
+
+    run: Path
+    cache: Path
+    """Models made or converted on this machine."""
+    models: Path | None
+    """The operator's models (`path/NAME`)."""
+    model: Path | None
+    """The folder of the job's own model where the caller has resolved it."""
+    data: Mapping[str, Path]
+    """Data reference of the spec -> file."""
+
+
+@contextmanager
+def open_training(
+    spec: JobSpec, folders: Folders, events: EventStream, *, resume: Path | None, prune_checkpoints: bool
+) -> Iterator[Training]:
+    """Everything loaded and ready to train; verifier processes end with the context.
+
+    RunError, ModelError, DataError for what is wrong with the spec or the data; CheckpointError for a resume folder
+    that is not whole.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    compute_dtype = {
+        "auto": torch.bfloat16 if device.type == "cuda" else torch.float32,
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+    }[spec.model.dtype]
+    torch.manual_seed(spec.seed)
+    loaded = None if resume is None else checkpoint.load(resume)
+
+    def load(model_dir: Path | None) -> Policy:
+        return load_policy(
+            spec.model.id, model_dir=model_dir, cache_dir=folders.cache, models_dir=folders.models, device=device
+        )
+
+    policy = load(folders.model if loaded is None else loaded.model_dir)
+    reference = load(folders.model) if spec.algorithm.kl_coef > 0 else None
+    optimizer = make_optimizer(policy, spec.optim)
+    prompts = load_prompts(spec, spec.data.train, spec.data.columns, policy, folders, events)
+    order = SamplingOrder(len(prompts), spec.optim.prompts_per_step, spec.seed)
+    engine = HfEngine(policy, compute_dtype=compute_dtype)
+    decode = Decoder(policy.tokenizer)
+    with VerifierPool(
+        spec.reward.kind, workers=VERIFIER_PROCESSES, timeout_seconds=spec.reward.timeout_seconds
+    ) as verifier:
+        benchmarks = [
+            Benchmark(eval_spec, load_benchmark(spec, index, policy, folders, events))
+            for index, eval_spec in enumerate(spec.eval)
+        ]
+        training = Training(
+            spec=spec,
+            run_dir=folders.run,
+            policy=policy,
+            reference=reference,
+            optimizer=optimizer,
+            compute_dtype=compute_dtype,
+            order=order,
+            sampler=Sampler(spec, prompts, order, engine, verifier, decode),
+            engine=engine,
+            verifier=verifier,
+            decode=decode,
+            benchmarks=benchmarks,
+            events=events,
+            prune_checkpoints=prune_checkpoints,
+        )
+        if loaded is not None:
+            restore(training, loaded)
+        events.emit(
+            Started,
+            resumed_from=training.step,
+            steps=spec.train.steps,
+            device=str(device),
+            parameters=policy.parameters,
+            prompts=len(prompts),
+            prompts_dropped=prompts.dropped_count,
+        )
+        yield training
+
+
+def restore(training: Training, loaded: checkpoint.Loaded) -> None:
+    """Put back everything that `loop.write_checkpoint` stored, so that the run goes on as if it had never stopped."""
+    before = JobSpec.model_validate(loaded.state["spec"])
+    changed = sorted(
+        section
+        for section in JobSpec.model_fields
+        if section not in ("name", "train", "checkpoint", "resources")
+        and getattr(before, section) != getattr(training.spec, section)
+    )
+    if changed:
+        training.events.log(
+            "warning",
+            "resumed_with_changes",
+            f"the spec's {', '.join(changed)} differ from the run that wrote the checkpoint of step {loaded.step}: "
+            "the run goes on with the new ones and is no longer the same run",
+            step=loaded.step,
+        )
+    if loaded.step > training.spec.train.steps:
+        raise RunError(
+            "checkpoint_past_the_end",
+            f"the checkpoint is of step {loaded.step}, but train.steps is {training.spec.train.steps}",
+        )
+    restore_optimizer(training.policy, training.optimizer, loaded.optimizer)
+    training.step = loaded.step
+    training.tokens = loaded.state["tokens"]
+    training.order.load_state_dict(loaded.state["order"])
+    training.warnings = WarningState.from_dict(loaded.state["warnings"])
+    training.scores = dict(loaded.state["scores"])
+
+
+def load_benchmark(spec: JobSpec, index: int, policy: Policy, folders: Folders, events: EventStream) -> PromptSet:
+    benchmark = spec.eval[index]
+    prompts = load_prompts(spec, benchmark.data, benchmark.columns, policy, folders, events)
+    return PromptSet(prompts.prompts[: benchmark.max_problems], prompts.dropped)
+
+
+def load_prompts(
+    spec: JobSpec, reference: str, columns: Columns, policy: Policy, folders: Folders, events: EventStream
+) -> PromptSet:
+    """The prompts of one data set. What is dropped is said with its rows; RunError when nothing is left."""
+    path = folders.data.get(reference)
+    if path is None or not path.is_file():
+        raise RunError("data_not_found", f"there is no file for the data {reference!r}" + (f": {path}" if path else ""))
+    with path.open("rb") as file:
+        data_format = detect_format(path.name, file.read(65536))
+    prompts = build_prompts(
+        read_problems(path, data_format, columns),
+        policy.tokenizer,
+        max_prompt_tokens=spec.data.max_prompt_tokens,
+        system_prompt=spec.data.system_prompt,
+        prompt_template=spec.data.prompt_template,
+    )
+    for reason, rows in prompts.dropped.items():
+        if rows:
+            events.log(
+                "warning",
+                "prompts_dropped",
+                f"{len(rows)} prompts of {reference} dropped: {reason.replace('_', ' ')}"
+                + (f" (limit {spec.data.max_prompt_tokens} tokens)" if reason == "too_long" else "")
+                + f"; rows {', '.join(map(str, rows[:10]))}{' ...' if len(rows) > 10 else ''}",
+                reason=reason,
+                count=len(rows),
+            )
+    if not len(prompts):
+        raise RunError(
+            "no_prompts", f"no prompt of {reference} is usable: {prompts.dropped_count} dropped, see the log"
+        )
+    return prompts
