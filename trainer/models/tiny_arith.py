@@ -7,7 +7,8 @@ rollouts of most groups are right and some are wrong.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,10 +44,23 @@ _ONE_DIGIT_SHARE = 0.15
 def make_tiny_arith(folder: Path) -> None:
     """Train the model and write it, with its tokenizer, to `folder`. The same on every run on one machine."""
     started = time.monotonic()
-    model = _train()
+    with _one_thread():
+        model = _train()
     model.save_pretrained(folder)
     tiny_arith_tokenizer().save_pretrained(folder)
     _log.info("made builtin/tiny-arith in %.0f s", time.monotonic() - started)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Work this small gains nothing from a second thread, and loses minutes to it when the cores are busy; and so the
+    weights do not depend on how many threads there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def tiny_arith_tokenizer() -> PreTrainedTokenizerFast:

@@ -67,3 +67,18 @@ def test_it_is_made_the_same_way_every_time(tmp_path: Path, monkeypatch: pytest.
     torch.random.set_rng_state(state)
     make_tiny_arith(tmp_path / "c")
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_number_of_threads_has_no_say_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_arith, "_MAX_STEPS", 2)
+    before = torch.get_num_threads()
+    made = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            make_tiny_arith(tmp_path / str(threads))
+            assert torch.get_num_threads() == threads
+            made.append((tmp_path / str(threads) / "model.safetensors").read_bytes())
+    finally:
+        torch.set_num_threads(before)
+    assert made[0] == made[1]
