@@ -1,0 +1,66 @@
+"""python -m api --host 127.0.0.1 --port 8000
+
+Serves the HTTP interface until SIGTERM or SIGINT. Needs ASYM_DATABASE_URL; the database may come and go.
+"""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from api.main import create_app
+from api.state import ApiState
+from store.errors import SettingsError
+
+SHUTDOWN_SECONDS = 10
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which would wait for event streams to end by themselves: here they end when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, state: ApiState) -> None:
+        super().__init__(config)
+        self._state = state
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._state.feeds.close()
+        await super().shutdown(sockets)
+
+
+def main() -> int:
+    server: Server | None = None
+
+    def end(_: int, __: FrameType | None) -> None:
+        # Uvicorn has handlers of its own while it runs, and raises the signal again once it has shut down: there is
+        # nothing left to do then, and a stop that was asked for is no failure.
+        if server is None or not server.should_exit:
+            sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    parser = argparse.ArgumentParser(prog="python -m api", description="Serve the HTTP interface of Asym.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # It reports the obvious each time the schema's version is read, which /readyz does.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        app = create_app()
+    except SettingsError as error:
+        print(f"api: {error}", file=sys.stderr)
+        return 2
+    config = uvicorn.Config(
+        app, host=arguments.host, port=arguments.port, log_config=None, timeout_graceful_shutdown=SHUTDOWN_SECONDS
+    )
+    server = Server(config, app.state.api)
+    server.run()
+    return 0 if server.started or server.should_exit else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What the API does beside answering: listening for news of jobs, and sweeping.
+
+The named boundary for whatever goes wrong there: an unforeseen error is logged with its traceback and the task starts
+again, for without it streams would fall silent, or dead workers would keep their jobs.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from anyio import create_task_group, to_thread
+
+from api.problems import DATABASE_AWAY
+from api.state import ApiState
+from store.sweeper import SweepResult, sweep
+
+logger = logging.getLogger(__name__)
+
+RESTART_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def running(works: Mapping[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
+    """Each of `works`, by its name, runs while the block does, started again if it must be.
+
+    At the end they are cancelled, and what they do in threads is waited for.
+    """
+    async with create_task_group() as group:
+        for name, work in works.items():
+            group.start_soon(_kept_running, name, work, name=name)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _kept_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("%s failed; it starts again in %g s", name, RESTART_SECONDS)
+        await asyncio.sleep(RESTART_SECONDS)
+
+
+async def sweep_regularly(state: ApiState) -> None:
+    """Take jobs from workers that no longer renew, and ring while jobs wait: no worker may be left to do it."""
+    settings = state.settings
+    pause = settings.sweep_seconds
+    while True:
+        await asyncio.sleep(pause)
+        try:
+            result = await to_thread.run_sync(_sweep_once, state)
+        except DATABASE_AWAY as error:
+            # While the database was away nobody could renew: everyone gets a whole lease to come back.
+            logger.warning("sweeper: the database does not answer: %s", str(error).partition("\n")[0])
+            pause = max(settings.lease_seconds, settings.sweep_seconds)
+            continue
+        pause = settings.sweep_seconds
+        for job_id in result.expired:
+            logger.warning("sweeper: %s was taken from a worker that did not renew its lease", job_id)
+
+
+def _sweep_once(state: ApiState) -> SweepResult:
+    with state.database.transaction() as session:
+        result = sweep(session, state.settings.lease_seconds)
+    if result.queued:
+        state.ring()
+    return result

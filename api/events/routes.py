@@ -1,0 +1,112 @@
+"""/jobs/{id}/events: polled with `?after=`, or streamed as server-sent events to whoever accepts text/event-stream."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import APIRouter, Header, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from api.auth import Caller
+from api.events.feed import News, StreamedEvent
+from api.events.stream import EventStreamResponse, message
+from api.openapi import example, problems
+from api.paging import BIGGEST_ID, AfterNumber, Limit, Page, page
+from api.problems import invalid
+from api.state import ApiState, State
+from store import job_history, jobs
+from store.access import Identity
+from store.models import JobEvent
+from store.status import TERMINAL
+
+router = APIRouter(tags=["events"], responses=problems(404))
+
+_EVENT_EXAMPLE = {
+    "id": 412,
+    "attempt": 1,
+    "at": "2026-01-15T09:31:04Z",
+    "level": "info",
+    "type": "step",
+    "message": "step 3 of 60",
+    "data": {"step": 3, "metrics": {"reward/mean": 0.34}},
+}
+
+
+class EventOut(BaseModel):
+    """One entry of a job's journal. Ids grow in the order in which a job's events were committed."""
+
+    model_config = example(_EVENT_EXAMPLE)
+
+    id: int
+    attempt: int
+    at: datetime
+    level: Literal["info", "warning", "error"]
+    type: Literal["message", "state", "step", "eval", "checkpoint"]
+    message: str
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: JobEvent) -> Self:
+        return cls.model_validate(event, from_attributes=True)
+
+
+_STREAM = {
+    "description": "The page; or, with `Accept: text/event-stream`, the events as they happen. Each has its id as the "
+    "message's id and its type as the message's event; `event: end` follows the last event of a job that has ended.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'id: 412\nevent: step\ndata: {"id":412,"type":"step",...}\n\n'
+            'event: end\ndata: {"status":"succeeded"}\n\n',
+        }
+    },
+}
+
+
+@router.get("/jobs/{job_id}/events", response_model=Page[EventOut], responses={200: _STREAM})
+async def list_events(
+    job_id: str,
+    state: State,
+    caller: Caller,
+    limit: Limit = 200,
+    after: AfterNumber = 0,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+    last_event_id: Annotated[
+        str | None, Header(description="Of a stream that broke off: go on after this event (instead of `after`).")
+    ] = None,
+) -> Page[EventOut] | Response:
+    """What happened to the job, oldest first: state changes, steps, evaluations, checkpoints, messages."""
+    if "text/event-stream" not in accept:
+        return await run_in_threadpool(_poll, state, caller, job_id, after, limit)
+    start = _resumed_at(last_event_id) if last_event_id else after
+    # Before the stream begins, so that a job that is not there is a 404.
+    await run_in_threadpool(_poll, state, caller, job_id, start, 1)
+
+    def read(after: int, limit: int) -> News:
+        return _news(state, caller, job_id, after, limit)
+
+    return EventStreamResponse(state.feeds.follow(job_id, read, start))
+
+
+def _poll(state: ApiState, identity: Identity, job_id: str, after: int, limit: int) -> Page[EventOut]:
+    with state.database.transaction() as session:
+        rows = job_history.events_after(session, identity, job_id, after, limit + 1)
+    return page(rows, limit, EventOut.of, lambda event: event.id)
+
+
+def _news(state: ApiState, identity: Identity, job_id: str, after: int, limit: int) -> News:
+    with state.database.transaction() as session:
+        # The status first: when it is final, every event of the job has been committed before it was read.
+        status = jobs.get(session, identity, job_id).status
+        rows = job_history.events_after(session, identity, job_id, after, limit)
+    events = [
+        StreamedEvent(row.id, message(EventOut.of(row).model_dump(mode="json"), event=row.type, event_id=row.id))
+        for row in rows
+    ]
+    return News(events, status.value if status in TERMINAL and len(rows) < limit else None)
+
+
+def _resumed_at(last_event_id: str) -> int:
+    if not last_event_id.isascii() or not last_event_id.isdigit() or int(last_event_id) > BIGGEST_ID:
+        raise invalid(["header", "last-event-id"], "not the id of an event")
+    return int(last_event_id)

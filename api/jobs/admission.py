@@ -1,0 +1,102 @@
+"""What a job needs beyond a well-formed spec: its data sets, its model, and prompts that the model can read."""
+
+from itertools import islice
+from typing import cast
+
+from sqlalchemy.orm import Session
+
+from api.model_catalog import missing_because
+from api.problems import Problem, all_invalid, all_missing, invalid, missing
+from api.state import ApiState
+from store import datasets, jobs
+from store.access import Identity
+from store.errors import Invalid
+from store.models import Dataset
+from trainer.spec import JobSpec
+from trainer.spec.dataset import DataError, DataFormat, read_problems, tiny_arith_offenders
+from trainer.spec.job import Columns
+
+TINY_ARITH = "builtin/tiny-arith"
+MAX_LISTED_ROWS = 1000
+SHOWN_ROWS = 20
+
+Loc = list[str | int]
+
+
+def check_text(spec: JobSpec) -> None:
+    """422 for the one character that Postgres cannot hold."""
+    errors = [{"loc": loc, "msg": "holds the character U+0000"} for loc, text in _texts(spec) if "\0" in text]
+    if errors:
+        raise all_invalid(errors)
+
+
+def check_references(session: Session, identity: Identity, spec: JobSpec) -> None:
+    """404 for each data set and checkpoint that the team does not have."""
+    try:
+        jobs.check_references(session, identity, spec)
+    except Invalid as error:
+        raise all_missing(error.errors) from error
+
+
+def check(session: Session, state: ApiState, identity: Identity, spec: JobSpec) -> list[str]:
+    """Warnings; Problem 404 or 422 that names the field. The references have been checked."""
+    reason = missing_because(spec.model.id, state.settings)
+    if reason is not None:
+        raise missing(["body", "model", "id"], reason)
+    warnings = []
+    train = _check_rows(session, state, identity, spec, ["body", "data", "train"], spec.data.train, spec.data.columns)
+    if train.rows < spec.optim.prompts_per_step:
+        warnings.append(
+            f"data.train has {train.rows} rows and a step samples optim.prompts_per_step = "
+            f"{spec.optim.prompts_per_step} prompts: prompts come more than once in a step"
+        )
+    for index, benchmark in enumerate(spec.eval):
+        _check_rows(session, state, identity, spec, ["body", "eval", index, "data"], benchmark.data, benchmark.columns)
+    return warnings
+
+
+def _check_rows(
+    session: Session, state: ApiState, identity: Identity, spec: JobSpec, loc: Loc, dataset_id: str, columns: Columns
+) -> Dataset:
+    dataset = datasets.get(session, identity, dataset_id)
+    if dataset.rows == 0:
+        raise invalid(loc, f"the data set {dataset_id} is empty")
+    path = state.artifacts.dataset_path(dataset.sha256, dataset.format)
+    problems = read_problems(path, cast(DataFormat, dataset.format), columns)
+    try:
+        if spec.model.id == TINY_ARITH:
+            offenders = tiny_arith_offenders(problems, spec.data.prompt_template, limit=MAX_LISTED_ROWS)
+            if offenders:
+                raise _unreadable(loc, dataset_id, offenders)
+        else:
+            # The file was read whole when it was uploaded; one row tells whether these columns are the right ones.
+            list(islice(problems, 1))
+    except DataError as error:
+        used = ", ".join(dataset.columns)
+        raise invalid(
+            [*loc[:-1], "columns"], f"{error}; {dataset_id} was uploaded with the columns {used}: name them here"
+        ) from error
+    return dataset
+
+
+def _unreadable(loc: Loc, dataset_id: str, rows: list[int]) -> Problem:
+    shown = ", ".join(map(str, rows[:SHOWN_ROWS])) + (", ..." if len(rows) > SHOWN_ROWS else "")
+    detail = f"prompts of {dataset_id} have characters that {TINY_ARITH} does not know, in row {shown}"
+    return Problem(422, "invalid", detail, errors=[{"loc": loc, "msg": detail, "rows": rows}])
+
+
+def _texts(spec: JobSpec) -> list[tuple[Loc, str]]:
+    found: list[tuple[Loc, str]] = []
+
+    def walk(loc: Loc, value: object) -> None:
+        if isinstance(value, str):
+            found.append((loc, value))
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk([*loc, key], item)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                walk([*loc, index], item)
+
+    walk(["body"], spec.model_dump(mode="json"))
+    return found

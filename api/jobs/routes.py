@@ -1,0 +1,132 @@
+"""/jobs: create, look, cancel, pause, resume. What a job writes while it runs: api.metrics, api.events, api.history."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Response
+from sqlalchemy.orm import Session
+
+from api.auth import Caller, Member
+from api.jobs import admission
+from api.jobs.schemas import JobOut, JobSummary, QueueOut, Validation
+from api.openapi import SPEC_EXAMPLES, problems
+from api.paging import After, Limit, Page, page
+from api.problems import all_missing
+from api.state import State
+from store import jobs
+from store.errors import Invalid
+from store.ids import new_id
+from store.models import Job
+from store.queue import queue_info
+from store.status import JobStatus
+from trainer.spec import JobSpec
+
+Spec = Annotated[JobSpec, Body(openapi_examples=SPEC_EXAMPLES)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="Sent again with the same spec it gives the same job; with another spec, 409.",
+    ),
+]
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problems())
+
+
+@router.post("", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413)})
+def create_job(
+    spec: Spec,
+    state: State,
+    member: Member,
+    response: Response,
+    after_commit: BackgroundTasks,
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut:
+    """Queue a job. 201; 200 with the first job when the Idempotency-Key came before with the same spec."""
+    admission.check_text(spec)
+    with state.database.transaction() as session:
+        try:
+            job, created = jobs.create(session, member, spec, idempotency_key=idempotency_key)
+        except Invalid as error:
+            raise all_missing(error.errors) from error
+        if created:
+            # In the same transaction: what is refused leaves no row, and a repeated request finds its job first.
+            admission.check(session, state, member, spec)
+        created_job = JobOut.with_queue(job, queue_info(session, job))
+    response.headers["Location"] = f"/jobs/{job.id}"
+    if created:
+        after_commit.add_task(state.ring)
+    else:
+        response.status_code = 200
+    return created_job
+
+
+@router.post("/validate", responses=problems(404, 413))
+def validate_job(spec: Spec, state: State, caller: Caller) -> Validation:
+    """Everything that creating the job would check, and the wait it would meet. Stores nothing."""
+    admission.check_text(spec)
+    with state.database.transaction() as session:
+        admission.check_references(session, caller, spec)
+        warnings = admission.check(session, state, caller, spec)
+        # Never added to the session: it only stands in line to see where that is.
+        imagined = Job(
+            id=new_id("job"),
+            team_id=caller.team_id,
+            status=JobStatus.QUEUED,
+            gpus=None if spec.resources.gpus == "auto" else spec.resources.gpus,
+            priority=0,
+            queued_at=datetime.now(UTC),
+        )
+        queue = queue_info(session, imagined)
+    assert queue is not None  # noqa: S101 - the imagined job is queued
+    return Validation(spec=spec.model_dump(mode="json"), queue=QueueOut.of(queue), warnings=warnings)
+
+
+@router.get("")
+def list_jobs(
+    state: State,
+    caller: Caller,
+    limit: Limit = 50,
+    after: After = None,
+    status: Annotated[list[JobStatus] | None, Query(description="Only these; repeat it for several.")] = None,
+) -> Page[JobSummary]:
+    """The team's jobs, newest first."""
+    with state.database.transaction() as session:
+        rows = jobs.list_page(session, caller, limit + 1, after, status)
+    return page(rows, limit, JobSummary.of, lambda job: job.id)
+
+
+@router.get("/{job_id}", responses=problems(404))
+def get_job(job_id: str, state: State, caller: Caller) -> JobOut:
+    with state.database.transaction() as session:
+        return _shown(session, jobs.get(session, caller, job_id))
+
+
+@router.post("/{job_id}/cancel", responses=problems(403, 404, 409))
+def cancel_job(job_id: str, state: State, member: Member) -> JobOut:
+    """End a job: at once when no worker has it, else as soon as its worker hears of it. Twice is once."""
+    with state.database.transaction() as session:
+        return _shown(session, jobs.request_cancel(session, member, job_id))
+
+
+@router.post("/{job_id}/pause", responses=problems(403, 404, 409))
+def pause_job(job_id: str, state: State, member: Member) -> JobOut:
+    """Hold a job: at once when queued, else after a checkpoint. Its GPUs are free then. Twice is once."""
+    with state.database.transaction() as session:
+        return _shown(session, jobs.request_pause(session, member, job_id))
+
+
+@router.post("/{job_id}/resume", responses=problems(403, 404, 409))
+def resume_job(job_id: str, state: State, member: Member, after_commit: BackgroundTasks) -> JobOut:
+    """Queue a paused job again; it goes on from its last checkpoint. Twice is once."""
+    with state.database.transaction() as session:
+        job = _shown(session, jobs.resume(session, member, job_id))
+    if job.status is JobStatus.QUEUED:
+        after_commit.add_task(state.ring)
+    return job
+
+
+def _shown(session: Session, job: Job) -> JobOut:
+    return JobOut.with_queue(job, queue_info(session, job))

@@ -1,0 +1,139 @@
+"""Jobs as the API shows them."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel
+
+from api.openapi import example
+from store.models import Job
+from store.queue import QueueInfo
+from store.status import JobStatus
+
+FAILURE_EXAMPLE = {
+    "kind": "user",
+    "code": "loss_not_finite",
+    "message": "the loss became NaN in step 17",
+    "evidence": ["step 17: actor/loss nan, actor/grad_norm nan"],
+}
+
+JOB_EXAMPLE = {
+    "id": "job_01jz8xa1b2c3d4e5f6g7h8j9km",
+    "name": "first-run",
+    "status": "running",
+    "attempt": 1,
+    "created_at": "2026-01-15T09:31:00Z",
+    "started_at": "2026-01-15T09:31:01Z",
+    "finished_at": None,
+    "progress": {"step": 12, "steps": 60, "seconds_per_step": 0.22, "eta_seconds": 10.6},
+    "eta_seconds": 10.6,
+    "failure": None,
+    "queue": None,
+}
+
+
+class Progress(BaseModel):
+    step: int
+    """Steps done so far."""
+    steps: int
+    seconds_per_step: float | None
+    """Moving average; null before the first step."""
+    eta_seconds: float | None
+    """Until the last step, while the job runs and its pace is known."""
+
+
+class FailureOut(BaseModel):
+    """Why a job failed. user: the spec, the data or the run's own numbers; retrying gives the same."""
+
+    model_config = example(FAILURE_EXAMPLE)
+
+    kind: Literal["user", "infrastructure"]
+    code: str
+    message: str
+    evidence: list[str]
+
+
+class QueueOut(BaseModel):
+    """Where a queued job stands."""
+
+    model_config = example({"position": 3, "wait_reason": "slots_taken", "eta_seconds": 840.0})
+
+    position: int
+    """1 is next."""
+    wait_reason: Literal["starting", "no_worker", "no_gpu_worker", "slots_taken"]
+    eta_seconds: float | None
+    """Until it starts; null when nothing is known to end."""
+
+    @classmethod
+    def of(cls, info: QueueInfo) -> Self:
+        return cls.model_validate(info, from_attributes=True)
+
+
+class JobSummary(BaseModel):
+    """A job as lists show it: without its spec and its place in the queue."""
+
+    model_config = example(JOB_EXAMPLE)
+
+    id: str
+    name: str
+    status: JobStatus
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: Progress
+    eta_seconds: float | None
+    failure: FailureOut | None
+    queue: QueueOut | None = None
+    """Null unless the job is queued; lists leave it null (see GET /queue)."""
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        return cls.model_validate(_fields(job))
+
+
+class JobOut(JobSummary):
+    """A job."""
+
+    model_config = example({**JOB_EXAMPLE, "spec": {"name": "first-run", "model": {"id": "builtin/tiny-arith"}}})
+
+    spec: dict[str, Any]
+    """Resolved: the preset and every default filled in."""
+
+    @classmethod
+    def with_queue(cls, job: Job, info: QueueInfo | None) -> Self:
+        queue = None if info is None else QueueOut.of(info)
+        return cls.model_validate({**_fields(job), "spec": job.spec, "queue": queue})
+
+
+class Validation(BaseModel):
+    """What creating the job would give."""
+
+    model_config = example(
+        {
+            "spec": {"name": "first-run", "model": {"id": "builtin/tiny-arith", "dtype": "auto"}},
+            "queue": {"position": 1, "wait_reason": "starting", "eta_seconds": 0.0},
+            "warnings": [],
+        }
+    )
+
+    spec: dict[str, Any]
+    """Resolved: the preset and every default filled in."""
+    queue: QueueOut
+    """Where it would stand if it were created now."""
+    warnings: list[str]
+    """What is allowed and probably not meant."""
+
+
+def _fields(job: Job) -> dict[str, Any]:
+    eta = None
+    if job.status is JobStatus.RUNNING and job.seconds_per_step is not None:
+        eta = max(job.steps - job.step, 0) * job.seconds_per_step
+    progress = {
+        "step": job.step,
+        "steps": job.steps,
+        "seconds_per_step": job.seconds_per_step,
+        "eta_seconds": eta,
+    }
+    names = ("id", "name", "status", "attempt", "created_at", "started_at", "finished_at", "failure")
+    return {**{name: getattr(job, name) for name in names}, "progress": progress, "eta_seconds": eta}

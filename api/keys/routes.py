@@ -1,0 +1,111 @@
+"""/keys and /me: who may call, and who is calling."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from fastapi import APIRouter
+from pydantic import AfterValidator, BaseModel, StringConstraints
+
+from api.auth import Admin, Caller
+from api.openapi import example, problems
+from api.paging import After, Limit, Page, page
+from api.state import State
+from store import keys
+from store.access import Role, find
+from store.models import Key
+
+router = APIRouter(tags=["keys"], responses=problems())
+
+KEY_EXAMPLE = {
+    "id": "key_01jz8xq9w8e7r6t5y4u3i2o1pa",
+    "name": "ci",
+    "prefix": "asym_7k2m9x",
+    "role": "member",
+    "created_at": "2026-01-15T09:00:00Z",
+    "last_used_at": None,
+    "revoked_at": None,
+}
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds the character U+0000")
+    return text
+
+
+class KeyIn(BaseModel):
+    model_config = example({"name": "ci", "role": "member"}, extra="forbid")
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
+    role: Role = Role.MEMBER
+
+
+class KeyOut(BaseModel):
+    """A key, without the key itself."""
+
+    model_config = example(KEY_EXAMPLE)
+
+    id: str
+    name: str
+    prefix: str
+    """The key's first characters."""
+    role: Role
+    created_at: datetime
+    last_used_at: datetime | None
+    """To the minute."""
+    revoked_at: datetime | None
+
+    @classmethod
+    def of(cls, key: Key) -> Self:
+        return cls.model_validate(key, from_attributes=True)
+
+
+class NewKey(KeyOut):
+    model_config = example({**KEY_EXAMPLE, "key": "asym_7k2m9x..."})
+
+    key: str
+    """The key itself. It is stored hashed and never shown again."""
+
+
+class Me(BaseModel):
+    """The key in use."""
+
+    model_config = example(
+        {"key_id": KEY_EXAMPLE["id"], "key_name": "ci", "team_id": "team_01jz8xm...", "role": "member"}
+    )
+
+    key_id: str
+    key_name: str
+    team_id: str
+    role: Role
+
+
+@router.post("/keys", status_code=201, responses=problems(403))
+def create_key(wanted: KeyIn, state: State, admin: Admin) -> NewKey:
+    """Make a key for the caller's team. The answer is the only place where it is shown."""
+    with state.database.transaction() as session:
+        key, plain = keys.create(session, admin.team_id, wanted.name, wanted.role)
+    return NewKey(**KeyOut.of(key).model_dump(), key=plain)
+
+
+@router.get("/keys", responses=problems(403))
+def list_keys(state: State, admin: Admin, limit: Limit = 50, after: After = None) -> Page[KeyOut]:
+    """The team's keys, newest first, revoked ones included."""
+    with state.database.transaction() as session:
+        rows = keys.list_page(session, admin, limit + 1, after)
+    return page(rows, limit, KeyOut.of, lambda key: key.id)
+
+
+@router.delete("/keys/{key_id}", status_code=204, responses=problems(403, 404))
+def revoke_key(key_id: str, state: State, admin: Admin) -> None:
+    """End a key: it is refused from now on."""
+    with state.database.transaction() as session:
+        keys.revoke(session, admin, key_id)
+
+
+@router.get("/me")
+def get_me(state: State, caller: Caller) -> Me:
+    """Whose key this is."""
+    with state.database.transaction() as session:
+        key = find(session, caller, Key, caller.key_id)
+    return Me(key_id=key.id, key_name=key.name, team_id=key.team_id, role=caller.role)

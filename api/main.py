@@ -1,0 +1,72 @@
+"""The application: routes, middleware, and what runs beside them. `python -m api` serves it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from api import health, openapi, problems
+from api.background import running, sweep_regularly
+from api.cluster import routes as cluster
+from api.datasets import routes as datasets
+from api.events import routes as events
+from api.events.feed import READERS
+from api.events.listener import listen
+from api.history import routes as history
+from api.jobs import routes as jobs
+from api.keys import routes as keys
+from api.metrics import routes as metrics
+from api.request_bodies import BodyBounds
+from api.state import POOL_SIZE, ApiState
+from store.settings import Settings
+
+MAX_JSON_BYTES = 2**20
+MULTIPART_BYTES = 2**20
+"""What an upload may have besides its file: boundaries, headers, text parts."""
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+"""The paths that ask for no key."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """One application. SettingsError when a setting that it needs is missing; the servers may be away.
+
+    settings: without them, those of the environment.
+    """
+    state = ApiState(settings or Settings.from_environment())
+    app = FastAPI(
+        title="Asym",
+        version=version("asym-platform"),
+        lifespan=_lifespan,
+        generate_unique_id_function=openapi.operation_id,
+    )
+    app.state.api = state
+    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
+    problems.register(app)
+    app.add_middleware(
+        BodyBounds,
+        limits={"/datasets": state.settings.max_upload_bytes + MULTIPART_BYTES},
+        default=MAX_JSON_BYTES,
+    )
+    for domain in (datasets, jobs, metrics, events, history, keys, cluster, health):
+        app.include_router(domain.router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    state: ApiState = app.state.api
+    # As many requests at once as there are connections: the others wait for a thread, without a time limit.
+    to_thread.current_default_thread_limiter().total_tokens = 2 * POOL_SIZE - READERS
+    works = {
+        "event listener": partial(listen, state.database_url, state.feeds),
+        "sweeper": partial(sweep_regularly, state),
+    }
+    async with running(works):
+        yield
+    state.feeds.close()
+    await state.feeds.wait_closed()
+    state.database.dispose()

@@ -1,0 +1,43 @@
+"""What every request of one API process shares."""
+
+from typing import Annotated, cast
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+
+from api.events.feed import Feeds
+from store import doorbell, schema
+from store.artifacts import Artifacts
+from store.database import Database
+from store.settings import Settings
+
+POOL_SIZE = 10
+"""Connections kept; as many again are opened when they are needed."""
+
+INSPECTIONS_AT_ONCE = 2
+"""Uploads inspected at the same time, so that the other routes keep their share of the machine."""
+
+
+class ApiState:
+    """The settings, and the handles made from them. One per application."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database_url = settings.require_database_url()
+        self.database = Database(self.database_url, pool_size=POOL_SIZE)
+        self.schema_version = schema.head()
+        self.artifacts = Artifacts(settings.artifacts)
+        self.feeds = Feeds()
+        self.inspections = CapacityLimiter(INSPECTIONS_AT_ONCE)
+
+    def ring(self) -> None:
+        """Tell the workers that there is work; a broker that is away, or none, is no error (see store.doorbell)."""
+        if self.settings.broker_url is not None:
+            doorbell.ring(self.settings.broker_url.get_secret_value())
+
+
+def _state(request: Request) -> ApiState:
+    return cast(ApiState, request.app.state.api)
+
+
+State = Annotated[ApiState, Depends(_state)]

@@ -1,0 +1,155 @@
+"""Commands that make and steer jobs: submit, jobs, watch, cancel, pause, resume."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client.cli.output import AsJson, ago, print_json, print_table, remark
+
+if TYPE_CHECKING:
+    from client.results import Job
+    from client.sdk import Asym
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, job_…")]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (submit, jobs, watch, cancel, pause, resume):
+        app.command()(command)
+
+
+def submit(
+    spec: Annotated[Path, typer.Argument(help="YAML or JSON. Data: ds_… ids, or files, which are uploaded first.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show the progress; exit 1 unless the job succeeds.")] = False,
+    name: Annotated[str | None, typer.Option(help="Instead of the spec's name.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a job from a spec file."""
+    from client.sdk import Asym
+    from client.spec_file import read_spec
+
+    content = read_spec(spec)
+    if name is not None:
+        content["name"] = name
+    with Asym() as asym:
+        _upload_files(asym, content, spec)
+        job = asym.create_job(content)
+        if as_json:
+            print_json(job)
+        else:
+            print(job["id"])
+        _tell_next(asym, job, watching=watch)
+        if watch:
+            raise typer.Exit(_watch(asym, job["id"]))
+
+
+def _upload_files(asym: "Asym", content: dict[str, Any], spec: Path) -> None:
+    """Replace every reference to a file by the id of its upload."""
+    from client.spec_file import data_references, file_of
+
+    references = [reference for reference in data_references(content) if not reference.is_id]
+    files = [file_of(reference, spec) for reference in references]  # all, before the first upload
+    uploaded: dict[tuple[Path, str], str] = {}
+    for reference, file in zip(references, files, strict=True):
+        same = (file, str(reference.columns))
+        if same not in uploaded:
+            dataset = asym.upload_dataset(file, columns=reference.columns)
+            remark(f"uploaded {reference.value}: {dataset['rows']} rows as {dataset['id']}")
+            uploaded[same] = dataset["id"]
+        reference.replace(uploaded[same])
+
+
+def _tell_next(asym: "Asym", job: "Job", *, watching: bool) -> None:
+    from client.progress import waiting
+
+    if job["queue"]:
+        remark(f"queued: {waiting(job)}")
+    page = asym.run_page(job["id"])
+    if page is not None:
+        remark(f"its page: {page}")
+    if not watching:
+        remark(f"next: asym watch {job['id']}")
+
+
+def jobs(
+    status: Annotated[str | None, typer.Option(help="Only those queued, running, …")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    from client.sdk import Asym
+
+    with Asym() as asym:
+        found = list(asym.jobs(status=status, limit=limit))  # type: ignore[arg-type] # the API names the valid ones
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("id", "name", "status", "step", "attempt", "created"),
+        (
+            (
+                job["id"],
+                job["name"],
+                job["status"],
+                f"{job['progress']['step']}/{job['progress']['steps']}",
+                job["attempt"],
+                ago(job["created_at"]),
+            )
+            for job in found
+        ),
+        empty="no jobs; `asym submit SPEC.yaml` creates one",
+    )
+
+
+def watch(job: JobId) -> None:
+    """Show a job's progress until it ends; exit 1 unless it succeeds."""
+    from client.sdk import Asym
+
+    with Asym() as asym:
+        raise typer.Exit(_watch(asym, job))
+
+
+def _watch(asym: "Asym", job_id: str) -> int:
+    from rich.console import Console
+
+    from client.progress import show
+
+    # stdout stays free for the id or the JSON of `submit`.
+    job = show(asym, job_id, Console(stderr=True)).job
+    if job["status"] == "succeeded":
+        return 0
+    failure = job["failure"]
+    remark(f"{job_id} {job['status']}" + (f" ({failure['kind']}): {failure['message']}" if failure else ""))
+    for line in failure["evidence"] if failure else ():
+        remark(f"  {line}")
+    if failure:
+        remark(f"its log: asym logs {job_id}")
+    return 1
+
+
+def cancel(job: JobId, as_json: AsJson = False) -> None:
+    """Stop a job for good."""
+    _ask(job, "cancel", as_json)
+
+
+def pause(job: JobId, as_json: AsJson = False) -> None:
+    """Write a checkpoint and free the GPUs; `asym resume` goes on from there."""
+    _ask(job, "pause", as_json)
+
+
+def resume(job: JobId, as_json: AsJson = False) -> None:
+    """Queue a paused job again; it goes on from its last checkpoint."""
+    _ask(job, "resume", as_json)
+
+
+def _ask(job_id: str, action: str, as_json: bool) -> None:
+    from client.sdk import Asym
+
+    with Asym() as asym:
+        ask = {"cancel": asym.cancel, "pause": asym.pause, "resume": asym.resume}[action]
+        job = ask(job_id)
+    if as_json:
+        print_json(job)
+    else:
+        print(f"{job['id']} {job['status']}")

@@ -1,0 +1,52 @@
+"""A job's events as they happen: server-sent events, taken up again where they broke off until the job has ended."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from httpx_sse import EventSource, ServerSentEvent
+
+from client.errors import AsymError, Unreachable
+from client.results import JobEvent
+from client.transport import PASSING, Transport
+
+SILENCE_SECONDS = 60.0
+"""Without even a keep-alive for so long, the connection counts as dead."""
+RECONNECT_SECONDS = 1.0
+"""Between connections, so that a server that closes at once is not hammered."""
+PATIENCE_SECONDS = 60.0
+"""How long the API may stay away before the stream gives up."""
+
+
+def stream_events(transport: Transport, job_id: str, after: int) -> Iterator[JobEvent]:
+    """Yield the job's events with ids above `after`, each once, in order; end when the job has ended and all is told.
+
+    AsymError when the job is not there; Unreachable when the API stays away for a minute.
+    """
+    last = after
+    away_since: float | None = None
+    while True:
+        try:
+            with _connection(transport, job_id, last) as messages:
+                for message in messages:
+                    away_since = None
+                    if message.event == "end":
+                        return
+                    event: JobEvent = json.loads(message.data)
+                    last = event["id"]
+                    yield event
+        except AsymError as error:
+            if not (isinstance(error, Unreachable) or error.status in PASSING):
+                raise
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > PATIENCE_SECONDS:
+                raise
+        time.sleep(RECONNECT_SECONDS)
+
+
+@contextmanager
+def _connection(transport: Transport, job_id: str, last: int) -> Iterator[Iterator[ServerSentEvent]]:
+    headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Last-Event-ID": str(last)}
+    with transport.stream(f"/jobs/{job_id}/events", headers=headers, read_timeout=SILENCE_SECONDS) as response:
+        yield EventSource(response).iter_sse()

@@ -1,0 +1,180 @@
+"""Follows a job while it runs and shows where it stands: a live display on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from client.errors import Unreachable
+from client.results import TERMINAL, Job
+from client.sdk import Asym
+
+LABELS = {
+    "group/accuracy": "accuracy",
+    "entropy/informative": "informative entropy",
+    "entropy/spurious": "spurious entropy",
+}
+WAIT_REASONS = {
+    "starting": "about to start",
+    "no_worker": "no worker is there; `asym worker` starts one",
+    "no_gpu_worker": "no worker with a GPU is there",
+    "slots_taken": "other jobs run on all workers",
+}
+POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 120.0
+"""How long the API may stay away before following gives up: a restart of the platform is not the job's end."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A job, and the newest value of each metric that is shown."""
+
+    job: Job
+    latest: dict[str, float] = field(default_factory=dict)
+    evaluations: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    """Benchmark name -> (step, pass@1), in order of steps; step 0 is before training."""
+    note: str = ""
+
+    @property
+    def step(self) -> int:
+        return self.job["progress"]["step"]
+
+    @property
+    def ended(self) -> bool:
+        return self.job["status"] in TERMINAL
+
+
+def pass_at_1(benchmark: str) -> str:
+    return f"eval/{benchmark}/pass_at_k/1"
+
+
+def look(asym: Asym, job_id: str) -> Standing:
+    """Where the job stands now."""
+    job = asym.job(job_id)
+    benchmarks = [str(benchmark["name"]) for benchmark in job.get("spec", {}).get("eval", [])]
+    columns = asym.metrics(job_id, [*LABELS, *map(pass_at_1, benchmarks)])["keys"]
+    latest = {}
+    for key in LABELS:
+        values = [value for value in columns.get(key, {"value": []})["value"] if value is not None]
+        if values:
+            latest[key] = values[-1]
+    evaluations = {}
+    for name in benchmarks:
+        series = columns.get(pass_at_1(name), {"step": [], "value": []})
+        pairs = zip(series["step"], series["value"], strict=True)
+        evaluations[name] = [(step, value) for step, value in pairs if value is not None]
+    preparing = job["status"] == "running" and not latest and not any(evaluations.values())
+    return Standing(
+        job, latest, evaluations, "loading the model; a builtin one is made first, once" if preparing else ""
+    )
+
+
+def follow(asym: Asym, job_id: str) -> Iterator[Standing]:
+    """Where the job stands, every second, the last one being its end.
+
+    An API that goes away for a while (a restart) is waited for, two minutes at most; then Unreachable.
+    """
+    last: Standing | None = None
+    away_since: float | None = None
+    while True:
+        try:
+            last = look(asym, job_id)
+            away_since = None
+            yield last
+            if last.ended:
+                return
+        except Unreachable:
+            away_since = away_since or time.monotonic()
+            if last is None or time.monotonic() - away_since > PATIENCE_SECONDS:
+                raise
+            yield replace(last, note="the API does not answer; trying again")
+        time.sleep(POLL_SECONDS)
+
+
+def show(asym: Asym, job_id: str, console: Console) -> Standing:
+    """Show the job until it ends: where it stood then."""
+    if not console.is_terminal:
+        return _show_lines(asym, job_id, console)
+    standing = None
+    with Live(console=console, refresh_per_second=4) as live:
+        for standing in follow(asym, job_id):
+            live.update(_panel(standing))
+    if standing is None:
+        raise AssertionError("following a job yields at least its end")
+    return standing
+
+
+def _show_lines(asym: Asym, job_id: str, console: Console) -> Standing:
+    """A line when the status changes, with every evaluation, and else about thirty over the whole run."""
+    shown: object = None
+    for standing in follow(asym, job_id):
+        stretch = standing.step // max(standing.job["progress"]["steps"] // 30, 1)
+        news = (standing.job["status"], stretch, standing.evaluations, standing.note)
+        if news != shown:
+            console.print(_line(standing), soft_wrap=True, highlight=False, markup=False)
+            shown = news
+    return standing
+
+
+def _line(standing: Standing) -> str:
+    job = standing.job
+    parts = [f"{job['status']:<9}", f"step {standing.step}/{job['progress']['steps']}"]
+    parts += [f"{label} {value}" for label, value in _figures(standing)]
+    note = f"({standing.note})" if standing.note else ""
+    return "  ".join(part for part in (*parts, _outlook(standing), note) if part)
+
+
+def _panel(standing: Standing) -> RenderableType:
+    job, steps = standing.job, standing.job["progress"]["steps"]
+    top = Table.grid(padding=(0, 2))
+    top.add_row(
+        Text(job["status"], style={"succeeded": "bold green", "failed": "bold red"}.get(job["status"], "bold")),
+        ProgressBar(total=max(steps, 1), completed=standing.step, width=40),
+        f"step {standing.step}/{steps}",
+        _outlook(standing),
+    )
+    figures = Table.grid(padding=(0, 2))
+    for label, value in _figures(standing):
+        figures.add_row(Text(label, style="dim"), value)
+    return Group(top, figures, Text(standing.note, style="yellow"))
+
+
+def _figures(standing: Standing) -> list[tuple[str, str]]:
+    figures = [(label, f"{standing.latest[key]:.3f}") for key, label in LABELS.items() if key in standing.latest]
+    for name, points in standing.evaluations.items():
+        if points:
+            before = f" (before training {points[0][1]:.3f})" if len(points) > 1 and points[0][0] == 0 else ""
+            figures.append((f"{name} pass@1", f"{points[-1][1]:.3f}{before}"))
+    return figures
+
+
+def _outlook(standing: Standing) -> str:
+    eta = standing.job["progress"]["eta_seconds"]
+    if standing.job["queue"]:
+        return waiting(standing.job)
+    return "" if standing.ended or eta is None else f"ETA {duration(eta)}"
+
+
+def waiting(job: Job) -> str:
+    """What a queued job waits for, in words; empty for one that is not queued."""
+    queue = job["queue"]
+    if queue is None:
+        return ""
+    return f"position {queue['position']}, {WAIT_REASONS.get(queue['wait_reason'], queue['wait_reason'])}"
+
+
+def duration(seconds: float | None) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 5 min`; a dash when unknown."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,191 @@
+"""The JSON objects that the API answers with, as types. Times are RFC 3339 text; a null is a None, never a 0.
+
+They describe what arrives; nothing is checked or converted, so a newer server's extra keys do no harm.
+"""
+
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
+
+Status = Literal["queued", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed"]
+TERMINAL: frozenset[str] = frozenset({"cancelled", "succeeded", "failed"})
+"""Statuses that never change again."""
+
+Item = TypeVar("Item")
+
+
+class Page(TypedDict, Generic[Item]):
+    data: list[Item]
+    has_more: bool
+    next: str | int | None
+    """What to pass as `after` for the next page; None when there is none."""
+
+
+class Progress(TypedDict):
+    step: int
+    steps: int
+    seconds_per_step: float | None
+    eta_seconds: float | None
+
+
+class Failure(TypedDict):
+    kind: Literal["user", "infrastructure"]
+    code: str
+    message: str
+    evidence: list[str]
+
+
+class QueueInfo(TypedDict):
+    position: int
+    """1 is next."""
+    wait_reason: Literal["starting", "no_worker", "no_gpu_worker", "slots_taken"]
+    eta_seconds: float | None
+
+
+class Job(TypedDict):
+    id: str
+    name: str
+    status: Status
+    attempt: int
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    progress: Progress
+    failure: Failure | None
+    queue: QueueInfo | None
+    """Of a queued job; lists leave it out."""
+    spec: NotRequired[dict[str, Any]]
+    """The resolved spec; lists leave it out."""
+
+
+class Dataset(TypedDict):
+    id: str
+    name: str
+    filename: str
+    format: Literal["jsonl", "csv", "parquet"]
+    columns: list[str]
+    """The columns that hold the prompts and the answers."""
+    rows: int
+    bytes: int
+    sha256: str
+    created_at: str
+
+
+class Series(TypedDict):
+    step: list[int]
+    value: list[Any]
+    """float, int, None where undefined; for `group/histogram` a list of counts."""
+
+
+class Metrics(TypedDict):
+    keys: dict[str, Series]
+
+
+class ComparedJob(TypedDict):
+    name: str
+    status: Status
+    keys: dict[str, Series]
+
+
+class Comparison(TypedDict):
+    jobs: dict[str, ComparedJob]
+    """By id, in the order in which they were asked for."""
+
+
+class Validation(TypedDict):
+    """What creating the job would give."""
+
+    spec: dict[str, Any]
+    """Resolved: the preset and every default filled in."""
+    queue: QueueInfo
+    warnings: list[str]
+
+
+class QueuedJob(TypedDict):
+    id: str
+    name: str
+    priority: int
+    queued_at: str
+    queue: QueueInfo
+
+
+class JobEvent(TypedDict):
+    id: int
+    at: str
+    level: Literal["info", "warning", "error"]
+    type: Literal["message", "state", "step", "eval", "checkpoint"]
+    message: str
+    data: dict[str, Any]
+    attempt: int
+
+
+class LogLine(TypedDict):
+    id: int
+    attempt: int
+    at: str
+    line: str
+
+
+class Rollout(TypedDict):
+    step: int
+    attempt: int
+    group: int
+    sample: int
+    row: int
+    prompt: str
+    completion: str
+    answer: str
+    reward: float
+    correct: bool
+    advantage: float
+    tokens: int
+    truncated: bool
+    entropy: float | None
+
+
+class Checkpoint(TypedDict):
+    step: int
+    attempt: int
+    bytes: int
+    score: float | None
+    manifest_sha256: str
+    created_at: str
+    superseded_at: str | None
+    """When a later attempt went on from an earlier step."""
+    deleted_at: str | None
+    """When its files were removed."""
+
+
+class Worker(TypedDict):
+    id: str
+    name: str
+    host: str
+    gpus: int
+    cpu_slots: int
+    version: str
+    started_at: str
+    heartbeat_at: str
+
+
+class Me(TypedDict):
+    key_id: str
+    key_name: str
+    team_id: str
+    role: Literal["viewer", "member", "admin"]
+
+
+class DatasetRow(TypedDict):
+    row: int
+    prompt: str | list[dict[str, str]]
+    answer: str
+    kind: str | None
+
+
+class Key(TypedDict):
+    id: str
+    name: str
+    prefix: str
+    role: Literal["viewer", "member", "admin"]
+    created_at: str
+    last_used_at: str | None
+    revoked_at: str | None
+    key: NotRequired[str]
+    """The key itself, only in the answer that made it."""

@@ -1,0 +1,297 @@
+"""`Asym`: every route of the API as a method, blocking, with plain dicts of the API's own JSON as results."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, Self
+
+from client import event_stream
+from client.credentials import find_credentials
+from client.results import (
+    TERMINAL,
+    Checkpoint,
+    Comparison,
+    Dataset,
+    DatasetRow,
+    Job,
+    JobEvent,
+    Key,
+    LogLine,
+    Me,
+    Metrics,
+    Page,
+    QueuedJob,
+    Rollout,
+    Status,
+    Validation,
+    Worker,
+)
+from client.transport import Transport
+
+PAGE = 100
+"""How many objects one request of an iterator asks for."""
+
+
+class Asym:
+    """A connection to one Asym API. Use it as a context manager, or close() it; threads may share it.
+
+    URL and key: the arguments, else ASYM_API_URL and ASYM_API_KEY, else ASYM_HOME/credentials.json.
+    Requests that may be repeated safely are repeated `retries` times with growing pauses; so are created jobs, under
+    an Idempotency-Key. Refusals raise `AsymError`; no answer within `timeout` seconds raises `Unreachable`.
+    """
+
+    def __init__(
+        self,
+        api_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        home: Path | str | None = None,
+        timeout: float = 30.0,
+        retries: int = 4,
+    ) -> None:
+        credentials = find_credentials(api_url, api_key, home=home)
+        self.api_url = credentials.api_url
+        self.dashboard_url = credentials.dashboard_url
+        self._transport = Transport(credentials, timeout=timeout, retries=retries)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Data sets
+
+    def upload_dataset(
+        self,
+        file: str | Path | BinaryIO,
+        *,
+        name: str | None = None,
+        filename: str | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Upload JSONL, CSV or Parquet, read as it is sent.
+
+        columns: {"prompt": COLUMN, "answer": COLUMN}, as `data.columns` of a spec, where they have unusual names.
+        A file with bad lines is refused whole: the AsymError lists them all.
+        """
+        data = {} if name is None else {"name": name}
+        if columns:
+            data["columns"] = json.dumps(dict(columns))
+        if isinstance(file, str | Path):
+            with Path(file).open("rb") as opened:
+                return self._upload(opened, filename or Path(file).name, data)
+        return self._upload(file, filename or Path(getattr(file, "name", "data.jsonl")).name, data)
+
+    def _upload(self, file: BinaryIO, filename: str, data: Mapping[str, str]) -> Dataset:
+        result: Dataset = self._transport.upload(
+            "/datasets", files={"file": (filename, file, "application/octet-stream")}, data=data
+        )
+        return result
+
+    def datasets(self, *, limit: int | None = None) -> Iterator[Dataset]:
+        """Newest first."""
+        return self._all("/datasets", {}, limit)
+
+    def dataset(self, dataset_id: str) -> Dataset:
+        result: Dataset = self._transport.json("GET", f"/datasets/{dataset_id}")
+        return result
+
+    def dataset_rows(
+        self, dataset_id: str, *, limit: int = 50, after: int = 0, columns: Mapping[str, str] | None = None
+    ) -> Page[DatasetRow]:
+        """The rows behind row number `after`, as a trainer with these `data.columns` reads them."""
+        params = {"limit": limit, "after": after, **(columns or {})}
+        result: Page[DatasetRow] = self._transport.json("GET", f"/datasets/{dataset_id}/rows", params=params)
+        return result
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """AsymError 409 while a job that has not ended uses it."""
+        self._transport.json("DELETE", f"/datasets/{dataset_id}")
+
+    # Jobs
+
+    def create_job(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
+        """Create a job. The same idempotency key with the same spec returns the first job; another spec is a 409."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        result: Job = self._transport.json("POST", "/jobs", body=dict(spec), headers=headers, repeatable=True)
+        return result
+
+    def validate_job(self, spec: Mapping[str, Any]) -> Validation:
+        """What creating the job would answer: the resolved spec and the wait. AsymError 422 names each wrong field."""
+        result: Validation = self._transport.json("POST", "/jobs/validate", body=dict(spec), repeatable=True)
+        return result
+
+    def jobs(self, *, status: Status | None = None, limit: int | None = None) -> Iterator[Job]:
+        """Newest first; stops after `limit` when given."""
+        return self._all("/jobs", {"status": status}, limit)
+
+    def jobs_page(self, *, limit: int = 50, after: str | None = None, status: Status | None = None) -> Page[Job]:
+        params = {"limit": limit, "after": after, "status": status}
+        result: Page[Job] = self._transport.json("GET", "/jobs", params=params)
+        return result
+
+    def job(self, job_id: str) -> Job:
+        result: Job = self._transport.json("GET", f"/jobs/{job_id}")
+        return result
+
+    def cancel(self, job_id: str) -> Job:
+        return self._ask(job_id, "cancel")
+
+    def pause(self, job_id: str) -> Job:
+        """Write a checkpoint and free the GPUs; `resume` goes on from it in the same job."""
+        return self._ask(job_id, "pause")
+
+    def resume(self, job_id: str) -> Job:
+        return self._ask(job_id, "resume")
+
+    def _ask(self, job_id: str, action: Literal["cancel", "pause", "resume"]) -> Job:
+        # Asking twice is asking once.
+        result: Job = self._transport.json("POST", f"/jobs/{job_id}/{action}", repeatable=True)
+        return result
+
+    def run_page(self, job_id: str) -> str | None:
+        """The address of the job's page on the dashboard, where that is known."""
+        return f"{self.dashboard_url.rstrip('/')}/run?job={job_id}" if self.dashboard_url else None
+
+    def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Block until the job has succeeded, failed or been cancelled. TimeoutError after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.5
+        while (job := self.job(job_id))["status"] not in TERMINAL:
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise TimeoutError(f"{job_id} is still {job['status']} after {timeout} s")
+            time.sleep(pause)
+            pause = min(pause * 1.2, 5.0)
+        return job
+
+    # What a job leaves behind
+
+    def metrics(
+        self,
+        job_id: str,
+        keys: Sequence[str] | None = None,
+        *,
+        from_step: int | None = None,
+        to_step: int | None = None,
+        max_points: int | None = None,
+    ) -> Metrics:
+        """Columns per key (`entropy/*` is every key that begins so); all keys when none are named.
+
+        Longer series are thinned out to `max_points`, the server's 2,000 unless given, with their extremes kept.
+        """
+        params = {"keys": _joined(keys), "from_step": from_step, "to_step": to_step, "max_points": max_points}
+        result: Metrics = self._transport.json("GET", f"/jobs/{job_id}/metrics", params=params)
+        return result
+
+    def compare(
+        self, job_ids: Sequence[str], keys: Sequence[str] | None = None, *, max_points: int | None = None
+    ) -> Comparison:
+        params = {"jobs": _joined(job_ids), "keys": _joined(keys), "max_points": max_points}
+        result: Comparison = self._transport.json("GET", "/compare", params=params)
+        return result
+
+    def events(self, job_id: str, *, after: int = 0, limit: int = 200) -> Page[JobEvent]:
+        """Oldest first, those with ids above `after`."""
+        params = {"after": after, "limit": limit}
+        result: Page[JobEvent] = self._transport.json("GET", f"/jobs/{job_id}/events", params=params)
+        return result
+
+    def stream_events(self, job_id: str, *, after: int = 0) -> Iterator[JobEvent]:
+        """Events as they happen, each once, through broken connections, until the job has ended."""
+        return event_stream.stream_events(self._transport, job_id, after)
+
+    def rollouts(
+        self,
+        job_id: str,
+        *,
+        step: int | None = None,
+        correct: bool | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page[Rollout]:
+        params = {
+            "step": step,
+            "correct": None if correct is None else str(correct).lower(),
+            "limit": limit,
+            "after": after,
+        }
+        result: Page[Rollout] = self._transport.json("GET", f"/jobs/{job_id}/rollouts", params=params)
+        return result
+
+    def logs(self, job_id: str, *, after: int = 0, limit: int = 500) -> Page[LogLine]:
+        params = {"after": after, "limit": limit}
+        result: Page[LogLine] = self._transport.json("GET", f"/jobs/{job_id}/logs", params=params)
+        return result
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        return list(self._all(f"/jobs/{job_id}/checkpoints", {}, None))
+
+    # The platform
+
+    def queue(self) -> list[QueuedJob]:
+        """The team's queued jobs, newest first, each with its place among those of all teams."""
+        return list(self._all("/queue", {}, None))
+
+    def workers(self) -> list[Worker]:
+        """Those that were heard from lately."""
+        result: list[Worker] = self._transport.json("GET", "/workers")["data"]
+        return result
+
+    def models(self) -> list[dict[str, Any]]:
+        result: list[dict[str, Any]] = self._transport.json("GET", "/models")["data"]
+        return result
+
+    def presets(self) -> list[dict[str, Any]]:
+        result: list[dict[str, Any]] = self._transport.json("GET", "/presets")["data"]
+        return result
+
+    def me(self) -> Me:
+        """The key in use, its team and its role."""
+        result: Me = self._transport.json("GET", "/me")
+        return result
+
+    def ready(self) -> bool:
+        """Whether /readyz answers 200 at this moment."""
+        return self._transport.status_of("/readyz") == 200
+
+    # Keys
+
+    def create_key(self, name: str, *, role: Literal["viewer", "member", "admin"] = "member") -> Key:
+        """The answer holds the key itself under `key`: the only time it is shown."""
+        result: Key = self._transport.json("POST", "/keys", body={"name": name, "role": role})
+        return result
+
+    def keys(self) -> list[Key]:
+        return list(self._all("/keys", {}, None))
+
+    def revoke_key(self, key_id: str) -> None:
+        self._transport.json("DELETE", f"/keys/{key_id}")
+
+    # Lists
+
+    def _all(self, path: str, params: Mapping[str, Any], limit: int | None) -> Iterator[Any]:
+        """Every object of a list, page by page, at most `limit` of them."""
+        after: str | int | None = None
+        left = limit
+        while left is None or left > 0:
+            size = PAGE if left is None else min(left, PAGE)
+            page = self._transport.json("GET", path, params={**params, "limit": size, "after": after})
+            yield from page["data"]
+            after = page.get("next")
+            if not page.get("has_more") or after is None:
+                return
+            if left is not None:
+                left -= len(page["data"])
+
+
+def _joined(names: Sequence[str] | None) -> str | None:
+    return ",".join(names) if names else None

@@ -1,0 +1,103 @@
+"""From the API's columns (`{key: {step: [], value: []}}`) to lines of a chart: gaps, notes, detail, last values."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from client.results import Series
+from dashboard.chart import Line, Value
+from dashboard.colors import Color
+
+Columns = Mapping[str, Series]
+"""Metric key -> {"step": [...], "value": [...]}; a null value is undefined there."""
+
+
+def values(columns: Columns, key: str) -> tuple[list[int], list[Value]]:
+    """Steps and values of one key; both empty when the run has none."""
+    series = columns.get(key)
+    return (list(series["step"]), list(series["value"])) if series else ([], [])
+
+
+def line(
+    columns: Columns,
+    key: str,
+    label: str,
+    color: Color,
+    *,
+    dash: list[int] | None = None,
+    points: bool = False,
+    interval: bool = False,
+    note: tuple[str, Callable[[Any], str]] | None = None,
+) -> Line:
+    """The key's curve. `interval` draws {key}/low and {key}/high; `note` adds another key's value to the tooltip."""
+    x, y = values(columns, key)
+    low = _at(columns, f"{key}/low", x) if interval else None
+    high = _at(columns, f"{key}/high", x) if interval else None
+    if low is None or high is None or all(value is None for value in low):
+        low = high = None
+    notes = None
+    if note is not None:
+        noted = _at(columns, note[0], x)
+        notes = ["" if value is None else note[1](value) for value in noted]
+    return Line(label, color, x, y, dash=dash, points=points, low=low, high=high, notes=notes)
+
+
+def _at(columns: Columns, key: str, steps: Sequence[int]) -> list[Value]:
+    found = dict(zip(*values(columns, key), strict=True))
+    return [found.get(step) for step in steps]
+
+
+def present(lines: Sequence[Line]) -> list[Line]:
+    """Without the lines that have nothing to show: a legend names what is there."""
+    return [line for line in lines if any(value is not None for value in line.y)]
+
+
+def on_common_steps(lines: Sequence[Line]) -> list[Line]:
+    """The lines at the union of their steps, each holding its last value in between, so that they can be stacked.
+
+    Thinning keeps other steps of every curve; a part that is missing at a step would let the sum fall there.
+    """
+    steps = sorted({step for each in lines for step in each.x})
+    held = []
+    for each in lines:
+        known = dict(zip(each.x, each.y, strict=True))
+        value: Value = None
+        filled = [value := known.get(step, value) for step in steps]
+        held.append(replace(each, x=steps, y=filled))
+    return held
+
+
+def last(columns: Columns, key: str) -> Value:
+    """The newest defined value."""
+    return next((value for value in reversed(values(columns, key)[1]) if value is not None), None)
+
+
+def first(columns: Columns, key: str) -> Value:
+    return next((value for value in values(columns, key)[1] if value is not None), None)
+
+
+def best(columns: Columns, key: str, *, lowest: bool = False) -> tuple[int, float] | None:
+    """(step, value) of the highest value, or the lowest; of equals the earliest."""
+    steps, found = values(columns, key)
+    pairs = [(value, step) for step, value in zip(steps, found, strict=True) if value is not None]
+    if not pairs:
+        return None
+    value, step = min(pairs) if lowest else max(pairs, key=lambda pair: (pair[0], -pair[1]))
+    return step, float(value)
+
+
+def finer(overview: Columns, detail: Columns, within: tuple[int, int]) -> dict[str, Series]:
+    """The overview of a long run with the steps `within` (both ends included) replaced by a closer look at them."""
+    merged: dict[str, Series] = {}
+    low, high = within
+    for key in {**overview, **detail}:
+        outside = [pair for pair in zip(*values(overview, key), strict=True) if not low <= pair[0] <= high]
+        inside = list(zip(*values(detail, key), strict=True))
+        pairs = sorted(outside + inside, key=lambda pair: pair[0])
+        merged[key] = {"step": [step for step, _ in pairs], "value": [value for _, value in pairs]}
+    return merged
+
+
+def by_run(answer: Mapping[str, Any]) -> dict[str, Columns]:
+    """Job id -> its columns, of an answer of GET /compare."""
+    return {job_id: run["keys"] for job_id, run in answer["jobs"].items()}

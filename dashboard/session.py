@@ -1,0 +1,77 @@
+"""Who is looking: the API key of this browser session, and the connection that goes with it.
+
+A key typed in the browser lives in Streamlit's session state only: neither on disk nor in the URL. A dashboard that
+serves this machine alone may look with the key of this machine (ASYM_API_KEY, or what `asym up` filed), since whoever
+reaches it can read that key anyway. Environment and files are read by the client.
+"""
+
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from client import Asym, AsymError, NoCredentials, Unreachable
+
+TYPED_KEY = "asym_typed_key"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _connection(api_key: str | None) -> Asym:
+    # A page that waits is worse than a page that says so: it comes back by itself.
+    return Asym(api_key=api_key, timeout=10.0, retries=1)
+
+
+def connection() -> Asym | None:
+    """The API as seen with this session's key; None while nobody has given one."""
+    typed = st.session_state.get(TYPED_KEY)
+    if typed:
+        return _connection(typed)
+    if not serves_this_machine_only():
+        return None
+    try:
+        return _connection(None)
+    except NoCredentials:
+        return None
+
+
+def serves_this_machine_only() -> bool:
+    """Whether the server listens on loopback and the browser came to it directly, not through somebody's proxy."""
+    headers = st.context.headers
+    host = urlsplit(f"//{headers.get('Host', '')}").hostname or ""
+    forwarded = any(name.lower().startswith(("x-forwarded-", "forwarded")) for name in headers)
+    return is_loopback(str(st.get_option("server.address") or "")) and is_loopback(host) and not forwarded
+
+
+def is_loopback(address: str) -> bool:
+    return address.strip("[]").lower() in LOOPBACK
+
+
+def sign_in() -> None:
+    """Ask for a key. It is tried out before it is kept."""
+    st.title("Asym")
+    st.write("Sign in with an API key. It stays in this browser tab's session.")
+    with st.form("sign-in", width=520):
+        key = st.text_input("API key", type="password", placeholder="asym_…", autocomplete="off").strip()
+        st.caption("An admin makes keys with `asym keys create NAME`.")
+        if st.form_submit_button("Sign in", type="primary") and key:
+            _try(key)
+
+
+def _try(key: str) -> None:
+    try:
+        _connection(key).me()
+    except NoCredentials as error:
+        st.error(f"{error.title}. {error.detail or ''}")
+    except Unreachable as error:
+        st.error(f"{error.title}. Try again when it is up.")
+    except AsymError as error:
+        st.error("This key is not accepted." if error.status in (401, 403) else str(error))
+    else:
+        st.session_state[TYPED_KEY] = key
+        st.rerun()
+
+
+def sign_out() -> None:
+    """Forget the key of this session; one that was read from a file is read again."""
+    st.session_state.clear()
+    _connection.clear()

@@ -1,0 +1,116 @@
+"""What the platform has and does: data sets, the queue, the workers."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from client import Asym
+from dashboard import live, wording
+from dashboard.live import Feed
+
+
+def show_datasets(api: Asym) -> None:
+    st.title("Data sets")
+    with live.api_trouble():
+        feed = Feed(api)
+        found = feed.get("datasets", lambda api: list(api.datasets(limit=200)))
+        feed.tell()
+        if not found:
+            st.info("No data set yet. Upload JSONL, CSV or Parquet with a prompt and an answer in each row.")
+            st.code("asym datasets upload train.jsonl", language="bash")
+            return
+        config = st.column_config
+        now = datetime.now(UTC)
+        rows = [
+            {
+                "name": dataset["name"],
+                "id": dataset["id"],
+                "rows": dataset["rows"],
+                "format": dataset["format"],
+                "size": wording.size(dataset["bytes"]),
+                "created": wording.ago(dataset["created_at"], now),
+            }
+            for dataset in found
+        ]
+        st.dataframe(
+            rows,
+            hide_index=True,
+            column_config={
+                "name": config.TextColumn("Name", width=260),
+                "id": config.TextColumn("Id", width=300),
+                "rows": config.NumberColumn("Rows", format="localized", width=90),
+                "format": config.TextColumn("Format", width=80),
+                "size": config.TextColumn("Size", width=90),
+                "created": config.TextColumn("Created", width=130),
+            },
+        )
+        _preview(feed, {dataset["id"]: dataset["name"] for dataset in found})
+
+
+def _preview(feed: Feed, names: dict[str, str]) -> None:
+    chosen = st.selectbox("First rows of", list(names), format_func=lambda key: names[key], width=420)
+    rows = feed.get(f"rows/{chosen}", lambda api: api.dataset_rows(str(chosen), limit=20))["data"]
+    # As JSON text: a column whose rows differ in type is no table.
+    st.code("\n".join(_as_line(row) for row in rows), language="json", wrap_lines=True, height=300)
+
+
+def _as_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False)
+
+
+def show_queue(api: Asym) -> None:
+    st.title("Queue and workers")
+    st.fragment(run_every=live.TICK)(_queue)(api)
+
+
+def _queue(api: Asym) -> None:
+    with live.api_trouble():
+        feed = Feed(api)
+        waiting = feed.get("queue", lambda api: api.queue())
+        running = feed.get("queue/running", lambda api: list(api.jobs(status="running", limit=100)))
+        workers = feed.get("workers", lambda api: api.workers())
+        feed.tell()
+        now = datetime.now(UTC)
+        st.subheader(f"Running: {len(running)}", anchor=False)
+        if running:
+            st.dataframe(
+                [{"Run": job["name"], "Id": job["id"], "State": wording.progress_line(job, now)} for job in running],
+                hide_index=True,
+                key="queue-running",
+            )
+        st.subheader(f"Waiting: {len(waiting)}", anchor=False)
+        if waiting:
+            st.dataframe(
+                [
+                    {
+                        "Run": job["name"],
+                        "Id": job["id"],
+                        "State": wording.waiting(job),
+                        "Priority": job["priority"],
+                        "Queued": wording.ago(job["queued_at"], now),
+                    }
+                    for job in waiting
+                ],
+                hide_index=True,
+                key="queue-waiting",
+            )
+        st.subheader(f"Workers: {len(workers)}", anchor=False)
+        if workers:
+            st.dataframe([_worker(worker, now) for worker in workers], hide_index=True, key="workers")
+        else:
+            st.info("No worker is connected: jobs wait. `asym worker` starts one.", icon=":material/power_off:")
+
+
+def _worker(worker: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    return {
+        "Name": worker["name"],
+        "Host": worker["host"],
+        "GPUs": worker["gpus"],
+        "CPU slots": worker["cpu_slots"],
+        "Version": worker["version"],
+        "Up for": wording.duration((now - datetime.fromisoformat(worker["started_at"])).total_seconds()),
+        "Heard of": wording.ago(worker["heartbeat_at"], now),
+    }

@@ -1,0 +1,143 @@
+"""How values are put into words: durations, times, progress, queue reasons; and text of strangers made inert.
+
+Pure functions, no Streamlit. The browser's side of number formatting is chart/chart.js.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+NOTHING = "–"
+ACTIVE = frozenset({"queued", "running", "pausing", "cancelling"})
+"""Statuses of a job that may change without anyone asking for it."""
+WAIT_REASONS = {
+    "starting": "about to start",
+    "no_worker": "no worker is connected",
+    "no_gpu_worker": "no connected worker has a GPU",
+    "slots_taken": "all slots are taken",
+}
+
+# CommonMark lets every ASCII punctuation mark be escaped, and Streamlit's directives (:red[...], $...$) start with one.
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+
+
+def inert(text: str) -> str:
+    """Text from a user or a model, for a place that reads Markdown: shown as it is, on one line."""
+    return _PUNCTUATION.sub(r"\\\1", " ".join(text.split()))
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`."""
+    if seconds is None:
+        return NOTHING
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest:02d} s" if minutes < 10 else f"{round(whole / 60)} min"
+    if whole < 86400:
+        hours, rest = divmod(whole, 3600)
+        return f"{hours} h {rest // 60:02d} min"
+    days, rest = divmod(whole, 86400)
+    return f"{days} d {rest // 3600} h"
+
+
+def moment(text: str | None) -> datetime | None:
+    """An RFC 3339 time of the API, with its zone."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def ago(text: str | None, now: datetime) -> str:
+    then = moment(text)
+    if then is None:
+        return NOTHING
+    return "just now" if now - then < timedelta(seconds=5) else f"{duration((now - then).total_seconds())} ago"
+
+
+def clock(text: str | None, zone: tzinfo = UTC) -> str:
+    """`14:03:59` in the reader's zone, with the date when it is not today's."""
+    then = moment(text)
+    if then is None:
+        return NOTHING
+    local = then.astimezone(zone)
+    today = datetime.now(zone).date()
+    return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, readable at any size."""
+    if value is None:
+        return NOTHING
+    if value != 0 and abs(value) < 1e-3:
+        return f"{value:.2e}"
+    if abs(value) >= 1e4:
+        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= size:
+                return f"{value / size:.3g}{letter}"
+    return f"{value:.4g}"
+
+
+def percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.1f} %"
+
+
+def size(count: int | None) -> str:
+    """Bytes, in units of 1024."""
+    if count is None:
+        return NOTHING
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def waiting(job: Mapping[str, Any]) -> str:
+    """Why a queued job waits and for how long; empty when it does not."""
+    queue = job.get("queue") or {}
+    parts = []
+    if queue.get("position") is not None:
+        parts.append(f"position {queue['position']}")
+    if queue.get("wait_reason"):
+        reason = str(queue["wait_reason"])
+        parts.append(WAIT_REASONS.get(reason, reason.replace("_", " ")))
+    if queue.get("eta_seconds") is not None:
+        parts.append(f"starts in about {duration(queue['eta_seconds'])}")
+    return ", ".join(parts)
+
+
+def remaining(job: Mapping[str, Any]) -> float | None:
+    """Seconds a running job still needs, as the API says or from its pace; None when unknown or not running."""
+    if job["status"] not in ("running", "pausing"):
+        return None
+    progress = job["progress"]
+    told = progress.get("eta_seconds")
+    if isinstance(told, int | float):
+        return float(told)
+    pace = progress.get("seconds_per_step")
+    return (progress["steps"] - progress["step"]) * float(pace) if pace else None
+
+
+def progress_line(job: Mapping[str, Any], now: datetime) -> str:
+    """`step 37 of 100 · 0.42 s a step · 26 s left · attempt 2`."""
+    progress = job["progress"]
+    parts = [f"step {progress['step']} of {progress['steps']}"]
+    pace = progress.get("seconds_per_step")
+    if pace and job["status"] in ACTIVE and job["status"] != "queued":
+        parts.append(f"{number(pace)} s a step")
+    left = remaining(job)
+    if left is not None:
+        parts.append(f"about {duration(left)} left")
+    if job["status"] == "queued":
+        parts.append(waiting(job) or "waiting for a worker")
+    started, finished = moment(job.get("started_at")), moment(job.get("finished_at"))
+    if started is not None and finished is not None:
+        parts.append(f"took {duration((finished - started).total_seconds())}")
+    elif started is not None and job["status"] in ACTIVE:
+        parts.append(f"started {ago(job['started_at'], now)}")
+    if job.get("attempt", 0) > 1:
+        parts.append(f"attempt {job['attempt']}")
+    return " · ".join(parts)

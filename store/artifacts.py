@@ -1,0 +1,104 @@
+"""Files of the platform: data sets by their hash, and one folder per attempt of a job. All under one root."""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from store.errors import UnsafePath
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FORMAT = re.compile(r"[a-z0-9]{1,16}")
+_JOB_ID = re.compile(r"job_[a-z0-9]{1,64}")
+
+
+class Incoming:
+    """A file being received. Counts and hashes what is written; becomes visible only by `move_to`."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+        self._hash.update(chunk)
+        self.bytes += len(chunk)
+
+    @property
+    def sha256(self) -> str:
+        """Of everything written so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def flush(self) -> None:
+        """Make everything written readable through `path`."""
+        self._file.flush()
+
+    def move_to(self, destination: Path) -> None:
+        """Put the file in its place: complete and on disk, or not at all. Replaces a file of the same content."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        self.path.replace(destination)
+        _sync_folder(destination.parent)
+
+
+class Artifacts:
+    """The artifact folder, shared by the API and every worker."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def dataset_path(self, sha256: str, format: str) -> Path:
+        """datasets/ab/<sha256>.<format>; the first two digits keep folders small."""
+        if not _SHA256.fullmatch(sha256) or not _FORMAT.fullmatch(format):
+            raise UnsafePath(f"not a data set's hash and format: {sha256!r}, {format!r}")
+        return self.root / "datasets" / sha256[:2] / f"{sha256}.{format}"
+
+    @contextmanager
+    def incoming(self) -> Iterator[Incoming]:
+        """A file to receive into, on the file system of the final place. Gone at the end unless moved."""
+        folder = self.root / "incoming"
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        path = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield Incoming(path, file)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def attempt_dir(self, job_id: str, attempt: int) -> Path:
+        """The run directory of one attempt of a job; not created."""
+        return self.root / attempt_path(job_id, attempt)
+
+    def resolve(self, relative: str) -> Path:
+        """A stored relative path as a real one. UnsafePath for anything that leaves the root, links included."""
+        path = PurePosixPath(relative)
+        if not relative or "\0" in relative or path.is_absolute() or ".." in path.parts:
+            raise UnsafePath(f"not a path inside the artifact folder: {relative!r}")
+        resolved = (self.root / path).resolve()
+        if not resolved.is_relative_to(self.root):
+            raise UnsafePath(f"leads out of the artifact folder: {relative!r}")
+        return resolved
+
+
+def attempt_path(job_id: str, attempt: int) -> str:
+    """An attempt's folder, relative to the artifact root."""
+    if not _JOB_ID.fullmatch(job_id) or attempt < 1:
+        raise UnsafePath(f"not a job's attempt: {job_id!r}, {attempt!r}")
+    return f"jobs/{job_id}/attempts/{attempt}"
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself is on disk only once the folder is.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,109 @@
+"""The connection pool and the one owner of transactions."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from store.errors import SettingsError
+
+_log = logging.getLogger(__name__)
+
+STATEMENT_TIMEOUT_MS = 60_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
+CONNECT_ARGUMENTS = {
+    "connect_timeout": 5,
+    # A server that vanished without a word is noticed after about 25 s instead of two hours.
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+    "application_name": "asym",
+    "options": (
+        f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_MS} "
+        f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+    ),
+}
+
+
+def sqlalchemy_url(url: str) -> URL:
+    """`postgresql://...` as everybody writes it, with the driver that SQLAlchemy shall use (psycopg 3)."""
+    parsed = make_url(url)
+    if parsed.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
+        raise SettingsError(f"ASYM_DATABASE_URL: Asym needs PostgreSQL (postgresql://...), not {parsed.drivername}://")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def libpq_url(url: str) -> str:
+    """The same address as libpq and plain psycopg want it."""
+    return sqlalchemy_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+_NOTIFICATIONS = "store.notifications"
+_NOTIFY = text(
+    "SELECT pg_notify(channel, payload) "
+    "FROM unnest(CAST(:channels AS text[]), CAST(:payloads AS text[])) AS notification (channel, payload)"
+)
+
+
+def notify_after_commit(session: Session, channel: str, payload: str) -> None:
+    """Send a Postgres notification once this transaction is committed; the same one twice is sent once.
+
+    After the commit and not with it: Postgres lets only one transaction that notifies commit at a time, so claims and
+    batches of metrics would wait for each other's fsync. A process that dies in between loses the notification, which
+    listeners allow for by looking on their own from time to time.
+    """
+    session.info.setdefault(_NOTIFICATIONS, {})[channel, payload] = None
+
+
+def _notify(connection: Connection, notifications: list[tuple[str, str]]) -> None:
+    channels, payloads = zip(*notifications, strict=True)
+    try:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(_NOTIFY, {"channels": list(channels), "payloads": list(payloads)})
+    except OperationalError as error:
+        # The transaction is committed: the caller must not take it for failed.
+        _log.warning("could not notify listeners of what was committed: %s", error)
+
+
+class Database:
+    """One pool of connections. Safe to share between threads; make a new one after a fork."""
+
+    def __init__(self, url: str, pool_size: int = 5) -> None:
+        self._engine = create_engine(
+            sqlalchemy_url(url),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            connect_args=CONNECT_ARGUMENTS,
+            # NaN is not JSON: refuse it here rather than let Postgres do so in the middle of a batch.
+            json_serializer=partial(json.dumps, allow_nan=False, separators=(",", ":")),
+        )
+        # Rows stay readable after the commit, without a hidden query.
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A Session that commits at the end of the block and rolls back when the block raises."""
+        with self._engine.connect() as connection:
+            with self._sessions(bind=connection) as session, session.begin():
+                yield session
+            if notifications := session.info.get(_NOTIFICATIONS):
+                _notify(connection, list(notifications))
+
+    def ping(self) -> None:
+        """One round trip. sqlalchemy.exc.OperationalError when the database is away."""
+        with self._engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close every idle connection."""
+        self._engine.dispose()

@@ -1,0 +1,117 @@
+"""Data sets: what is known of an uploaded file. The file itself lies in store.artifacts under its hash."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from store.access import Identity, find, of_team, require_member
+from store.errors import Conflict, NotFound
+from store.ids import new_id
+from store.models import Dataset, Job
+from store.status import TERMINAL
+
+Format = Literal["jsonl", "csv", "parquet"]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """Where the rows of a data set are: `Artifacts.dataset_path(sha256, format)`."""
+
+    sha256: str
+    format: str
+
+
+def create(
+    session: Session,
+    identity: Identity,
+    *,
+    name: str,
+    filename: str,
+    format: Format,
+    columns: list[str],
+    rows: int,
+    bytes: int,
+    sha256: str,
+) -> Dataset:
+    """Store what is known of a file that already lies in the artifact folder."""
+    require_member(identity)
+    dataset = Dataset(
+        id=new_id("ds"),
+        team_id=identity.team_id,
+        created_by=identity.key_id,
+        name=name,
+        filename=filename,
+        format=format,
+        columns=columns,
+        rows=rows,
+        bytes=bytes,
+        sha256=sha256,
+    )
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def get(session: Session, identity: Identity, dataset_id: str) -> Dataset:
+    """NotFound for a deleted one too."""
+    dataset = find(session, identity, Dataset, dataset_id)
+    if dataset.deleted_at is not None:
+        raise NotFound("data set", dataset_id)
+    return dataset
+
+
+def list_page(session: Session, identity: Identity, limit: int, after: str | None = None) -> list[Dataset]:
+    """Newest first, from the one behind `after` on."""
+    statement = (
+        select(Dataset)
+        .where(of_team(identity, Dataset), Dataset.deleted_at.is_(None))
+        .order_by(Dataset.id.desc())
+        .limit(limit)
+    )
+    return list(session.scalars(statement if after is None else statement.where(Dataset.id < after)))
+
+
+def delete(session: Session, identity: Identity, dataset_id: str) -> None:
+    """Take a data set out of use. Conflict while a job that has not ended reads it."""
+    require_member(identity)
+    dataset = find(session, identity, Dataset, dataset_id, lock=True)
+    if dataset.deleted_at is not None:
+        raise NotFound("data set", dataset_id)
+    user = session.scalars(
+        select(Job.id)
+        .where(
+            of_team(identity, Job),
+            Job.status.not_in(TERMINAL),
+            or_(
+                Job.spec["data"]["train"].astext == dataset_id,
+                Job.spec["eval"].contains([{"data": dataset_id}]),
+            ),
+        )
+        .limit(1)
+    ).first()
+    if user is not None:
+        raise Conflict(f"{dataset_id} is in use by {user}; cancel it or wait for its end")
+    dataset.deleted_at = session.scalar(select(func.clock_timestamp()))
+    session.flush()
+
+
+def files(session: Session, team_id: str, dataset_ids: Iterable[str]) -> dict[str, DataFile]:
+    """For the worker: the file of each data set of a claimed job. NotFound names the first that is missing."""
+    wanted = list(dataset_ids)
+    rows = session.execute(
+        select(Dataset.id, Dataset.sha256, Dataset.format).where(Dataset.id.in_(wanted), Dataset.team_id == team_id)
+    )
+    found = {id: DataFile(sha256, format) for id, sha256, format in rows}
+    for dataset_id in wanted:
+        if dataset_id not in found:
+            raise NotFound("data set", dataset_id)
+    return found
+
+
+def blob_in_use(session: Session, sha256: str) -> bool:
+    """Whether any team's data set still has this content, so that its file must stay."""
+    statement = select(Dataset.id).where(Dataset.sha256 == sha256, Dataset.deleted_at.is_(None)).limit(1)
+    return session.scalars(statement).first() is not None

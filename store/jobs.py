@@ -1,0 +1,187 @@
+"""Jobs as their team sees them: create, read, cancel, pause, resume, and where a queued one stands.
+
+What a job has written while running is in store.job_history; the worker's side is store.leases.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, defer
+
+from store.access import Identity, find, of_team, require_member
+from store.errors import Conflict, FieldProblem, Invalid
+from store.ids import new_id
+from store.journal import announce, append, event_row, move
+from store.models import Checkpoint, Dataset, Job
+from store.status import JobStatus
+from trainer.spec import JobSpec
+from trainer.spec.model import parse_model_id
+
+WITHOUT_SPEC = defer(Job.spec, raiseload=True)
+
+
+def create(
+    session: Session, identity: Identity, spec: JobSpec, *, priority: int = 0, idempotency_key: str | None = None
+) -> tuple[Job, bool]:
+    """Queue a job. (job, True), or (the first job, False) when this key came before with the same payload.
+
+    Conflict: the key came before with another payload. Invalid: the spec names a data set or a checkpoint that the
+    team does not have. The caller rings the doorbell (store.doorbell) after the commit.
+    """
+    require_member(identity)
+    resolved = spec.model_dump(mode="json")
+    digest = _digest({"spec": resolved, "priority": priority})
+    if idempotency_key is not None and (earlier := _by_idempotency_key(session, identity, idempotency_key)):
+        return _same_payload(earlier, digest), False
+    check_references(session, identity, spec)
+    statement = (
+        insert(Job)
+        .values(
+            id=new_id("job"),
+            team_id=identity.team_id,
+            created_by=identity.key_id,
+            name=spec.name,
+            status=JobStatus.QUEUED,
+            spec=resolved,
+            gpus=None if spec.resources.gpus == "auto" else spec.resources.gpus,
+            priority=priority,
+            max_attempts=spec.resources.max_attempts,
+            steps=spec.train.steps,
+            idempotency_key=idempotency_key,
+            idempotency_hash=None if idempotency_key is None else digest,
+        )
+        # Two requests with one key at the same moment: the second waits here and then finds the first one's job.
+        .on_conflict_do_nothing(index_elements=[Job.team_id, Job.idempotency_key])
+        .returning(Job)
+    )
+    job = session.scalars(statement).one_or_none()
+    if job is None:
+        assert idempotency_key is not None  # noqa: S101 - nothing else conflicts
+        earlier = _by_idempotency_key(session, identity, idempotency_key)
+        assert earlier is not None  # noqa: S101 - it is what the insert conflicted with
+        return _same_payload(earlier, digest), False
+    append(session, [event_row(job.id, 0, "state", "queued", {"status": JobStatus.QUEUED.value})])
+    announce(session, job.id)
+    return job, True
+
+
+def check_references(session: Session, identity: Identity, spec: JobSpec) -> None:
+    """Invalid unless the team has every data set, and the checkpoint, that the spec names."""
+    refs: list[tuple[list[str | int], str]] = [(["body", "data", "train"], spec.data.train)]
+    refs += [(["body", "eval", index, "data"], benchmark.data) for index, benchmark in enumerate(spec.eval)]
+    # Locked against deletion until the job is committed; in the order of the ids, so that nobody waits in a ring.
+    known = set(
+        session.scalars(
+            select(Dataset.id)
+            .where(of_team(identity, Dataset), Dataset.id.in_({id for _, id in refs}), Dataset.deleted_at.is_(None))
+            .order_by(Dataset.id)
+            .with_for_update(read=True)
+        )
+    )
+    errors: list[FieldProblem] = [{"loc": loc, "msg": f"no data set {id!r}"} for loc, id in refs if id not in known]
+    source, name = parse_model_id(spec.model.id)
+    if source == "job":
+        job_id, _, step = name.partition("@")
+        found = session.scalars(
+            select(Checkpoint.step)
+            .join(Job, Job.id == Checkpoint.job_id)
+            .where(of_team(identity, Job), Job.id == job_id, Checkpoint.step == int(step), usable_checkpoint())
+        ).one_or_none()
+        if found is None:
+            errors.append({"loc": ["body", "model", "id"], "msg": f"no checkpoint of step {step} of job {job_id!r}"})
+    if errors:
+        raise Invalid(errors)
+
+
+def usable_checkpoint() -> ColumnElement[bool]:
+    """The condition under which a checkpoint's files are there and belong to the run as it went on."""
+    return Checkpoint.deleted_at.is_(None) & Checkpoint.superseded_at.is_(None)
+
+
+def get(session: Session, identity: Identity, job_id: str) -> Job:
+    return find(session, identity, Job, job_id)
+
+
+def list_page(
+    session: Session,
+    identity: Identity,
+    limit: int,
+    after: str | None = None,
+    status: Sequence[JobStatus] | None = None,
+) -> list[Job]:
+    """Newest first, from the one behind `after` on. The jobs come without `spec`: touching it raises."""
+    statement = select(Job).where(of_team(identity, Job)).order_by(Job.id.desc()).limit(limit).options(WITHOUT_SPEC)
+    if after is not None:
+        statement = statement.where(Job.id < after)
+    if status is not None:
+        statement = statement.where(Job.status.in_(status))
+    return list(session.scalars(statement))
+
+
+def request_cancel(session: Session, identity: Identity, job_id: str) -> Job:
+    """End a job: at once when no worker has it, else when its worker hears of it. Conflict when it ended otherwise."""
+    job = _for_change(session, identity, job_id)
+    match job.status:
+        case JobStatus.CANCELLED | JobStatus.CANCELLING:
+            pass
+        case JobStatus.QUEUED | JobStatus.PAUSED:
+            move(session, job, JobStatus.CANCELLED, "cancelled")
+        case JobStatus.RUNNING | JobStatus.PAUSING:
+            move(session, job, JobStatus.CANCELLING, "cancel requested")
+        case _:
+            raise Conflict(f"{job_id} already {job.status}")
+    return job
+
+
+def request_pause(session: Session, identity: Identity, job_id: str) -> Job:
+    """Hold a job: at once when queued, else after its next checkpoint. Conflict when it ended or is being cancelled."""
+    job = _for_change(session, identity, job_id)
+    match job.status:
+        case JobStatus.PAUSED | JobStatus.PAUSING:
+            pass
+        case JobStatus.QUEUED:
+            move(session, job, JobStatus.PAUSED, "paused")
+        case JobStatus.RUNNING:
+            move(session, job, JobStatus.PAUSING, "pause requested")
+        case _:
+            raise Conflict(f"{job_id} is {job.status} and cannot be paused")
+    return job
+
+
+def resume(session: Session, identity: Identity, job_id: str) -> Job:
+    """Queue a paused job again, behind those that wait now. Conflict while it is still pausing, or when it ended."""
+    job = _for_change(session, identity, job_id)
+    match job.status:
+        case JobStatus.QUEUED | JobStatus.RUNNING:
+            pass
+        case JobStatus.PAUSED:
+            job.queued_at = session.scalars(select(func.clock_timestamp())).one()
+            move(session, job, JobStatus.QUEUED, "resumed")
+        case JobStatus.PAUSING:
+            raise Conflict(f"{job_id} is still pausing: resume it once it is paused")
+        case _:
+            raise Conflict(f"{job_id} is {job.status} and cannot be resumed")
+    return job
+
+
+def _for_change(session: Session, identity: Identity, job_id: str) -> Job:
+    require_member(identity)
+    return find(session, identity, Job, job_id, lock=True)
+
+
+def _by_idempotency_key(session: Session, identity: Identity, key: str) -> Job | None:
+    return session.scalars(select(Job).where(of_team(identity, Job), Job.idempotency_key == key)).one_or_none()
+
+
+def _same_payload(job: Job, digest: str) -> Job:
+    if job.idempotency_hash != digest:
+        raise Conflict(f"this Idempotency-Key was used for {job.id}, with another payload")
+    return job
+
+
+def _digest(payload: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

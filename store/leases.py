@@ -1,0 +1,281 @@
+"""The worker's side of a job: claim it, keep it, write for it, give it back. Everything is fenced by the attempt.
+
+A claim raises the job's attempt number and sets a lease by the database's clock. Whoever comes with an older number
+gets LeaseLost, and nothing of that transaction is written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from store.errors import LeaseLost, NotFound
+from store.fencing import hold, lock
+from store.jobs import usable_checkpoint
+from store.journal import announce, move
+from store.models import Checkpoint, Job, Worker
+from store.recording import record as record
+from store.status import LEASED, JobStatus
+from trainer.spec.job import CheckpointSpec
+
+_CONTENDERS = 32
+"""How many jobs a claim looks at, best first: more than the claims that are under way at the same moment."""
+
+_COUNTED = 256
+"""Up to how many running jobs of a team are counted to compare teams; beyond it they count as equally busy."""
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    step: int
+    path: str
+    """Relative to the artifact root."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job this worker now holds."""
+
+    job_id: str
+    attempt: int
+    spec: dict[str, Any]
+    """As stored: resolved by trainer.spec when the job was made."""
+    team_id: str
+    gpus: int
+    """How many of the worker's GPUs it takes; 0: one CPU slot."""
+    resume: StoredCheckpoint | None
+    """The newest checkpoint to go on from; None: from the beginning."""
+
+
+class Failure(TypedDict):
+    """Why a job failed."""
+
+    kind: Literal["user", "infrastructure"]
+    code: str
+    message: str
+    evidence: list[str]
+
+
+# The best job that fits, in one statement. `head` reads only the first entries of the index ix_jobs_claim for each team
+# and GPU count, so that a claim costs the same with ten jobs queued or ten thousand; `picked` then locks the best one
+# that no other claim has locked. Order: priority, then teams with fewer running jobs, then who waits longest.
+_CLAIM = text(f"""
+WITH me AS (
+    SELECT id, gpus FROM workers WHERE id = :worker_id
+), contender AS (
+    SELECT head.id, head.priority, head.queued_at, leased.jobs AS leased
+    FROM teams
+    CROSS JOIN LATERAL (
+        (
+            SELECT id, priority, queued_at FROM jobs
+            WHERE team_id = teams.id AND status = 'queued' AND gpus IS NULL
+              AND (SELECT CASE WHEN gpus > 0 THEN :free_gpus ELSE :free_cpu_slots END FROM me) > 0
+            ORDER BY priority DESC, queued_at, id LIMIT {_CONTENDERS}
+        )
+        UNION ALL
+        SELECT fitting.* FROM unnest(CAST(:fitting AS smallint[])) AS wanted (gpus)
+        CROSS JOIN LATERAL (
+            SELECT id, priority, queued_at FROM jobs
+            WHERE team_id = teams.id AND status = 'queued' AND gpus = wanted.gpus
+            ORDER BY priority DESC, queued_at, id LIMIT {_CONTENDERS}
+        ) AS fitting
+    ) AS head
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS jobs FROM (
+            SELECT FROM jobs
+            WHERE team_id = teams.id AND status IN ('running', 'pausing', 'cancelling') LIMIT {_COUNTED}
+        ) AS counted
+    ) AS leased
+    ORDER BY head.priority DESC, leased.jobs, head.queued_at, head.id LIMIT {_CONTENDERS}
+), picked AS (
+    SELECT jobs.id FROM contender JOIN jobs ON jobs.id = contender.id
+    WHERE jobs.status = 'queued'
+    ORDER BY contender.priority DESC, contender.leased, contender.queued_at, contender.id
+    LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+), claimed AS (
+    UPDATE jobs SET
+        status = 'running', attempt = attempt + 1, batch = 0, worker_id = me.id,
+        lease_until = clock_timestamp() + make_interval(secs => :lease_seconds),
+        started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
+    FROM picked, me WHERE jobs.id = picked.id
+    RETURNING
+        jobs.id, jobs.attempt, jobs.spec, jobs.team_id, jobs.worker_id, coalesce(jobs.gpus, least(me.gpus, 1)) AS gpus
+), noted AS (
+    INSERT INTO job_events (job_id, attempt, level, type, message, data)
+    SELECT id, attempt, 'info', 'state', 'running', jsonb_build_object('status', 'running', 'worker_id', worker_id)
+    FROM claimed
+)
+SELECT claimed.*, resume.step, resume.path
+FROM claimed LEFT JOIN LATERAL (
+    SELECT step, path FROM checkpoints
+    WHERE job_id = claimed.id AND deleted_at IS NULL AND superseded_at IS NULL
+    ORDER BY step DESC LIMIT 1
+) AS resume ON true
+""")  # noqa: S608 - composed of constants of this package
+
+
+def claim(session: Session, worker_id: str, free_gpus: int, free_cpu_slots: int, lease_seconds: float) -> Claim | None:
+    """Take the best queued job that fits; None when none does. NotFound for a worker that is not registered.
+
+    A job that leaves the number of GPUs to Asym takes one GPU of a worker that has any (and waits there for a free
+    one), else a CPU slot.
+    """
+    row = session.execute(
+        _CLAIM,
+        {
+            "worker_id": worker_id,
+            "free_gpus": free_gpus,
+            "free_cpu_slots": free_cpu_slots,
+            "fitting": [0] * (free_cpu_slots > 0) + list(range(1, free_gpus + 1)),
+            "lease_seconds": lease_seconds,
+        },
+    ).one_or_none()
+    if row is None:
+        if session.get(Worker, worker_id) is None:
+            raise NotFound("worker", worker_id)
+        return None
+    announce(session, row.id)
+    resume = None if row.step is None else StoredCheckpoint(row.step, row.path)
+    return Claim(row.id, row.attempt, row.spec, row.team_id, row.gpus, resume)
+
+
+def renew(session: Session, job_id: str, attempt: int, lease_seconds: float) -> JobStatus:
+    """Extend the lease; the answer (running, pausing or cancelling) is what is wanted of the job.
+
+    LeaseLost when the job was taken away. A lease that ran out but was not taken away is renewed: then nobody else
+    has begun, and the run can go on.
+    """
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, Job.attempt == attempt, Job.status.in_(LEASED))
+        .values(
+            lease_until=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds),
+            updated_at=Job.updated_at,
+        )
+        .returning(Job.status)
+        .execution_options(synchronize_session=False)
+    )
+    status = session.scalars(statement).one_or_none()
+    if status is None:
+        raise LeaseLost(f"attempt {attempt} no longer holds {job_id}")
+    return status
+
+
+def finish(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    status: Literal[JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.PAUSED],
+    failure: Failure | None = None,
+) -> JobStatus:
+    """The run is over, for good or paused; the answer is the status the job has now.
+
+    LeaseLost when the attempt no longer holds the job; Conflict for a pause or cancellation that nobody asked for.
+    A replay (same attempt, same status) changes nothing. A pause that arrives when cancellation was asked for in the
+    meantime cancels.
+    """
+    job = lock(session, job_id)
+    if job is not None and job.attempt == attempt and job.status is status:
+        return status
+    job = hold(session, job_id, attempt)
+    if status is JobStatus.PAUSED and job.status is JobStatus.CANCELLING:
+        status = JobStatus.CANCELLED
+    if status is JobStatus.FAILED:
+        if failure is None:
+            raise ValueError("a failed job needs its failure")
+        _fail(session, job, failure)
+    else:
+        move(session, job, status, status.value)
+    return status
+
+
+def release(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    *,
+    crashed: bool,
+    evidence: Sequence[str] = (),
+    code: str = "attempt_crashed",
+    message: str = "the attempt crashed",
+) -> JobStatus:
+    """Give a job back; the answer is the status it has now.
+
+    Queued again (in its old place) for another attempt, unless it was to be cancelled or paused: then it is. A crash
+    is counted, and the job fails (kind infrastructure, `code`, `message`, `evidence`) once its crashes reach
+    max_attempts. LeaseLost when the attempt no longer holds the job.
+    """
+    job = hold(session, job_id, attempt)
+    if crashed:
+        job.crashes += 1
+    if job.status is JobStatus.CANCELLING:
+        move(session, job, JobStatus.CANCELLED, "cancelled")
+    elif crashed and job.crashes >= job.max_attempts:
+        failure: Failure = {
+            "kind": "infrastructure",
+            "code": code,
+            "message": f"{message}; {job.crashes} of {job.max_attempts} attempts were lost",
+            "evidence": list(evidence),
+        }
+        _fail(session, job, failure)
+    elif job.status is JobStatus.PAUSING:
+        move(session, job, JobStatus.PAUSED, "paused", {"evidence": list(evidence)})
+    else:
+        data = {"crashed": crashed, "code": code, "evidence": list(evidence)} if crashed else {"crashed": False}
+        move(session, job, JobStatus.QUEUED, f"queued again: {message}" if crashed else "queued again", data)
+    return job.status
+
+
+def usable_checkpoints(session: Session, job_id: str) -> list[StoredCheckpoint]:
+    """All that a new attempt may go on from, newest first: the next best is for when a manifest does not verify."""
+    rows = session.execute(
+        select(Checkpoint.step, Checkpoint.path)
+        .where(Checkpoint.job_id == job_id, usable_checkpoint())
+        .order_by(Checkpoint.step.desc())
+    )
+    return [StoredCheckpoint(step, path) for step, path in rows]
+
+
+def model_checkpoint(session: Session, team_id: str, job_id: str, step: int) -> StoredCheckpoint:
+    """The checkpoint that a model id `job/JOB_ID@STEP` of the team's job means. NotFound when it is gone."""
+    path = session.scalars(
+        select(Checkpoint.path)
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(Job.id == job_id, Job.team_id == team_id, Checkpoint.step == step, usable_checkpoint())
+    ).one_or_none()
+    if path is None:
+        raise NotFound("checkpoint", f"{job_id}@{step}")
+    return StoredCheckpoint(step, path)
+
+
+def prunable_checkpoints(session: Session, job_id: str, attempt: int) -> list[StoredCheckpoint]:
+    """Those whose files may go: superseded, or outside what the spec's `checkpoint` section keeps. Oldest first.
+
+    LeaseLost when the attempt no longer holds the job, so that an attempt that was replaced deletes nothing.
+    """
+    hold(session, job_id, attempt)
+    keep = CheckpointSpec.model_validate(session.scalars(select(Job.spec["checkpoint"]).where(Job.id == job_id)).one())
+    rows = session.scalars(
+        select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None)).order_by(Checkpoint.step)
+    ).all()
+    kept = keep.retained({row.step: row.score for row in rows if row.superseded_at is None})
+    return [
+        StoredCheckpoint(row.step, row.path) for row in rows if row.superseded_at is not None or row.step not in kept
+    ]
+
+
+def mark_checkpoint_deleted(session: Session, job_id: str, attempt: int, step: int) -> None:
+    """Note, before the files go, that nothing may start from this checkpoint again. LeaseLost as above."""
+    hold(session, job_id, attempt)
+    session.execute(
+        update(Checkpoint)
+        .where(Checkpoint.job_id == job_id, Checkpoint.step == step, Checkpoint.deleted_at.is_(None))
+        .values(deleted_at=func.clock_timestamp())
+    )
+
+
+def _fail(session: Session, job: Job, failure: Failure) -> None:
+    job.failure = dict(failure)
+    move(session, job, JobStatus.FAILED, failure["message"], {"failure": dict(failure)})

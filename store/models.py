@@ -1,0 +1,239 @@
+"""The tables. No relationships: repositories join by hand, so that nothing is loaded unasked.
+
+Timestamps are the database's clock. Ids sort by creation time (store.ids).
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    SmallInteger,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from store.status import LEASED, JobStatus
+
+
+class StatusText(TypeDecorator[JobStatus]):
+    """A JobStatus, kept as text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: JobStatus | None, dialect: Dialect) -> str | None:
+        return None if value is None else JobStatus(value).value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> JobStatus | None:
+        return None if value is None else JobStatus(value)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012
+        str: Text(),
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(),
+        list[str]: JSONB(),
+    }
+    # Columns that the database fills come back with the INSERT or UPDATE itself, never by a later hidden query.
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012
+
+
+_NOW = func.clock_timestamp()
+_LEASED = text("status in ({})".format(", ".join(f"'{status}'" for status in sorted(LEASED))))
+_QUEUED = text(f"status = '{JobStatus.QUEUED}'")
+_ORDER = (text("priority DESC"), "queued_at", "id")
+"""In which queued jobs of one team are taken."""
+
+
+class Team(Base):
+    __tablename__ = "teams"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class Key(Base):
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str]
+    """The key's first characters, to tell keys apart in a list."""
+    hash: Mapped[str] = mapped_column(unique=True)
+    """SHA-256 of the key. The key is 256 random bits, so no slow hash is needed."""
+    role: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Dataset(Base):
+    __tablename__ = "datasets"
+    __table_args__ = (Index(None, "team_id", "id"), Index(None, "sha256"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    created_by: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    name: Mapped[str]
+    filename: Mapped[str]
+    format: Mapped[str]
+    columns: Mapped[list[str]]
+    rows: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    deleted_at: Mapped[datetime | None]
+
+
+class Worker(Base):
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    gpus: Mapped[int]
+    cpu_slots: Mapped[int]
+    version: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    stopped_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("team_id", "idempotency_key"),
+        Index(None, "team_id", "id"),
+        # The claim reads the first entries per team and GPU count straight off these two, never the rows behind them.
+        # Two, because Postgres does not see that an index is in order behind a column that IS NULL.
+        Index("ix_jobs_claim", "team_id", "gpus", *_ORDER, postgresql_where=_QUEUED),
+        Index("ix_jobs_claim_auto", "team_id", *_ORDER, postgresql_where=text(f"{_QUEUED} AND gpus IS NULL")),
+        Index("ix_jobs_queue", *_ORDER, postgresql_where=_QUEUED),
+        Index("ix_jobs_leased_by_team", "team_id", postgresql_where=_LEASED),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    created_by: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    name: Mapped[str]
+    status: Mapped[JobStatus] = mapped_column(StatusText())
+    spec: Mapped[dict[str, Any]]
+    gpus: Mapped[int | None] = mapped_column(SmallInteger)
+    """None is auto: one GPU on a worker that has any, else the CPU."""
+    priority: Mapped[int] = mapped_column(server_default="0")
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    """The fencing token: grows with every claim, never falls."""
+    batch: Mapped[int] = mapped_column(server_default="0")
+    """The last batch of events recorded by this attempt, so that a replayed one changes nothing."""
+    crashes: Mapped[int] = mapped_column(server_default="0")
+    max_attempts: Mapped[int]
+    step: Mapped[int] = mapped_column(server_default="0")
+    steps: Mapped[int]
+    seconds_per_step: Mapped[float | None]
+    worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
+    lease_until: Mapped[datetime | None]
+    queued_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime] = mapped_column(server_default=_NOW, onupdate=_NOW)
+    failure: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    idempotency_key: Mapped[str | None]
+    idempotency_hash: Mapped[str | None]
+
+
+class JobMetric(Base):
+    __tablename__ = "job_metrics"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    values: Mapped[dict[str, Any]]
+
+
+class Rollout(Base):
+    __tablename__ = "rollouts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    group_index: Mapped[int] = mapped_column(primary_key=True)
+    sample_index: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    row: Mapped[int] = mapped_column(BigInteger)
+    prompt: Mapped[str]
+    completion: Mapped[str]
+    answer: Mapped[str]
+    reward: Mapped[float]
+    correct: Mapped[bool]
+    advantage: Mapped[float]
+    tokens: Mapped[int]
+    truncated: Mapped[bool]
+    entropy: Mapped[float | None]
+
+
+class Checkpoint(Base):
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    path: Mapped[str]
+    """Relative to the artifact root."""
+    manifest_sha256: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    score: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    superseded_at: Mapped[datetime | None]
+    """A later attempt went on from an earlier step: nothing starts from this one again."""
+    deleted_at: Mapped[datetime | None]
+
+
+class JobEvent(Base):
+    __tablename__ = "job_events"
+    __table_args__ = (Index(None, "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    level: Mapped[str]
+    type: Mapped[str]
+    """message, state, step, eval or checkpoint."""
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]]
+
+
+class JobLog(Base):
+    __tablename__ = "job_logs"
+    __table_args__ = (Index(None, "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    line: Mapped[str]

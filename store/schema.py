@@ -1,0 +1,81 @@
+"""The schema's versions: upgrade, downgrade, compare. The versions themselves are in the package `migrations`."""
+
+import importlib.resources
+from collections.abc import Callable
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+
+from store.database import CONNECT_ARGUMENTS, sqlalchemy_url
+from store.models import Base
+
+_LOCK = 0x4153594D  # "ASYM"
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Bring the database to this version. Two at once wait for each other."""
+    _run(database_url, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Back to this version (`base`: an empty schema). The data of the tables that go is lost."""
+    _run(database_url, lambda config: command.downgrade(config, revision))
+
+
+def draft(database_url: str, message: str) -> None:
+    """Write a new version from the difference between the database and store.models."""
+    number = len(list(ScriptDirectory.from_config(_config()).walk_revisions())) + 1
+    _run(
+        database_url,
+        lambda config: command.revision(config, message, autogenerate=True, rev_id=f"{number:04}"),
+    )
+
+
+def differences(database_url: str) -> list[Any]:
+    """What Alembic would change to make the database equal store.models; empty when it is."""
+    engine = create_engine(sqlalchemy_url(database_url), connect_args=CONNECT_ARGUMENTS)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        found = compare_metadata(context, Base.metadata)
+    engine.dispose()
+    return list(found)
+
+
+def current(connection: Connection) -> str | None:
+    """The version the database has; None for one without a schema."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    """The version this program needs."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    if revision is None:
+        raise RuntimeError("the package `migrations` holds no version")
+    return revision
+
+
+def _config() -> Config:
+    config = Config()
+    # From the installed package, wherever that is: there is no alembic.ini to find.
+    config.set_main_option("script_location", str(importlib.resources.files("migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _run(database_url: str, action: Callable[[Config], object]) -> None:
+    config = _config()
+    engine = create_engine(sqlalchemy_url(database_url), connect_args=CONNECT_ARGUMENTS)
+    try:
+        with engine.begin() as connection:
+            # Migrating may take longer than any request may.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            config.attributes["connection"] = connection
+            action(config)
+    finally:
+        engine.dispose()

@@ -1,0 +1,80 @@
+"""The platform's settings: the one module that reads the environment."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from store.errors import SettingsError
+
+GIB = 1024**3
+
+
+class Settings(BaseModel):
+    """Every setting, checked. `Settings.from_environment()` is how a process gets them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    home: Path
+    database_url: SecretStr | None = None
+    broker_url: SecretStr | None = None
+    artifacts: Path
+    models_dir: Path | None = None
+    hf_allowlist: list[str] = []
+    """`ORG/NAME` of each model that `hf/...` may name."""
+    lease_seconds: Annotated[float, Field(gt=0)] = 15.0
+    sweep_seconds: Annotated[float, Field(gt=0)] = 5.0
+    max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read ASYM_* from the environment. SettingsError names the variable that is wrong."""
+        env = os.environ if environment is None else environment
+        home = Path(env.get("ASYM_HOME") or "~/.asym").expanduser().absolute()
+        artifacts = env.get("ASYM_ARTIFACTS") or str(home / "artifacts")
+        if "://" in artifacts:
+            raise SettingsError(
+                f"ASYM_ARTIFACTS={artifacts}: artifacts are kept in a folder that the API and every worker can reach; "
+                "object stores such as s3:// are not supported yet. Set it to a path."
+            )
+        given: dict[str, object] = {
+            "home": home,
+            "artifacts": Path(artifacts).expanduser().absolute(),
+            "hf_allowlist": [name for part in env.get("ASYM_HF_ALLOWLIST", "").split(",") if (name := part.strip())],
+        }
+        if models_dir := env.get("ASYM_MODELS_DIR"):
+            given["models_dir"] = Path(models_dir).expanduser().absolute()
+        for field in ("database_url", "broker_url", "lease_seconds", "sweep_seconds", "max_upload_bytes"):
+            if value := env.get(f"ASYM_{field.upper()}"):
+                given[field] = value
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            problems = [f"ASYM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+            raise SettingsError("; ".join(problems)) from error
+
+    def require_database_url(self) -> str:
+        """The database's address. SettingsError when there is none."""
+        return _required(self.database_url, "ASYM_DATABASE_URL", "postgresql://user:password@host/database")
+
+    def require_broker_url(self) -> str:
+        """The broker's address. SettingsError when there is none."""
+        return _required(self.broker_url, "ASYM_BROKER_URL", "redis://:password@host:6379/0")
+
+    @property
+    def models_cache(self) -> Path:
+        """Where the builtin models are kept once made."""
+        return self.home / "models-cache"
+
+    @property
+    def credentials_file(self) -> Path:
+        """The first admin key, for the command line and the dashboard on this machine (mode 0600)."""
+        return self.home / "credentials.json"
+
+
+def _required(url: SecretStr | None, variable: str, example: str) -> str:
+    if url is None or not url.get_secret_value():
+        raise SettingsError(f"{variable} is not set. Set it (e.g. {example}), or run `asym up`, which starts servers.")
+    return url.get_secret_value()

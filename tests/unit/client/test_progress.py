@@ -1,0 +1,49 @@
+from typing import Any
+
+import pytest
+
+from client.progress import Standing, _line, duration
+
+
+def job(**changes: Any) -> Any:
+    return {
+        "id": "job_1",
+        "name": "x",
+        "status": "running",
+        "attempt": 1,
+        "created_at": "2026-01-01T00:00:00Z",
+        "started_at": None,
+        "finished_at": None,
+        "progress": {"step": 12, "steps": 60, "eta_seconds": 75.0},
+        "failure": None,
+        "queue": None,
+        **changes,
+    }
+
+
+def test_a_running_job_in_one_line() -> None:
+    standing = Standing(
+        job(),
+        {"group/accuracy": 0.25, "entropy/spurious": 1.5},
+        {"additions": [(0, 0.2), (10, 0.41)]},
+    )
+    assert _line(standing) == (
+        "running    step 12/60  accuracy 0.250  spurious entropy 1.500  additions pass@1 0.410 "
+        "(before training 0.200)  ETA 1 min 15 s"
+    )
+
+
+def test_a_waiting_job_says_what_it_waits_for() -> None:
+    waiting = job(status="queued", queue={"position": 3, "wait_reason": "no_gpu_worker", "eta_seconds": None})
+    assert _line(Standing(waiting)).endswith("position 3, no worker with a GPU is there")
+
+
+def test_an_ended_job_has_no_eta() -> None:
+    assert "ETA" not in _line(Standing(job(status="succeeded")))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(None, "–"), (0.2, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_durations(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words

@@ -1,0 +1,115 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import wording
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (1500, "25 min"),
+        (7500, "2 h 05 min"),
+        (273_600, "3 d 4 h"),
+        (-3, "0 s"),
+    ],
+)
+def test_durations_are_read_at_a_glance(seconds, text):
+    assert wording.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0, "0"), (0.25, "0.25"), (2e-6, "2.00e-06"), (12345, "12.3k"), (-4.2e9, "-4.2G"), (3, "3")],
+)
+def test_numbers_keep_four_digits_at_any_size(value, text):
+    assert wording.number(value) == text
+
+
+def test_sizes_are_in_units_of_1024():
+    assert [wording.size(n) for n in (None, 512, 11_000_000, 3 * 2**40)] == ["–", "512 B", "10.5 MiB", "3.0 TiB"]
+
+
+def test_times_are_told_relative_to_now():
+    assert wording.ago((NOW - timedelta(seconds=2)).isoformat(), NOW) == "just now"
+    assert wording.ago((NOW - timedelta(minutes=3)).isoformat(), NOW) == "3 min 00 s ago"
+    assert wording.ago("2026-03-01T10:00:00Z", NOW) == "2 h 00 min ago"
+    assert wording.ago(None, NOW) == "–"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["![x](http://evil/x.png)", "<script>alert(1)</script>", "**bold** $x^2$ :red[y]", "`code`", "[a](b)", "a\n# b"],
+)
+def test_markup_of_strangers_is_escaped_mark_by_mark(text):
+    """Every ASCII punctuation mark is preceded by a backslash, so no Markdown construct can begin."""
+    escaped = wording.inert(text)
+    assert "\n" not in escaped
+    assert unescaped(escaped) == " ".join(text.split())
+
+
+@given(st.text())
+def test_no_text_leaves_a_mark_unescaped(text):
+    assert unescaped(wording.inert(text)) == " ".join(text.split())
+
+
+def unescaped(text):
+    """The text as a Markdown reader shows it; fails on a punctuation mark that nothing escapes."""
+    shown, position = "", 0
+    while position < len(text):
+        if text[position] == "\\":
+            position += 1
+        else:
+            assert text[position] not in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", text
+        shown += text[position]
+        position += 1
+    return shown
+
+
+def job(status="running", **changes):
+    return {
+        "id": "job_1",
+        "name": "a",
+        "status": status,
+        "attempt": 1,
+        "started_at": "2026-03-01T11:59:00Z",
+        "finished_at": None,
+        "progress": {"step": 40, "steps": 100, "seconds_per_step": 0.5, "eta_seconds": None},
+        "queue": None,
+        **changes,
+    }
+
+
+def test_a_running_job_tells_pace_and_remaining_time():
+    assert wording.remaining(job()) == 30.0
+    line = wording.progress_line(job(attempt=2), NOW)
+    assert line == "step 40 of 100 · 0.5 s a step · about 30 s left · started 1 min 00 s ago · attempt 2"
+
+
+def test_the_api_knows_the_remaining_time_best():
+    told = job(progress={"step": 40, "steps": 100, "seconds_per_step": 0.5, "eta_seconds": 12.0})
+    assert wording.remaining(told) == 12.0
+
+
+def test_a_finished_job_has_no_time_left_and_tells_what_it_took():
+    done = job("succeeded", finished_at="2026-03-01T11:59:45Z")
+    assert wording.remaining(done) is None
+    assert wording.progress_line(done, NOW) == "step 40 of 100 · took 45 s"
+
+
+def test_a_queued_job_says_why_it_waits():
+    queue = {"position": 2, "wait_reason": "no_gpu_worker", "eta_seconds": None}
+    queued = job("queued", started_at=None, queue=queue)
+    assert wording.progress_line(queued, NOW) == "step 40 of 100 · position 2, no connected worker has a GPU"
+    assert wording.waiting({"queue": {"position": 1, "wait_reason": "a_new_one", "eta_seconds": 90}}) == (
+        "position 1, a new one, starts in about 1 min 30 s"
+    )

@@ -1,0 +1,112 @@
+"""Run a worker:  python -m worker [--name NAME]
+
+Claims jobs and trains them until it gets SIGTERM or Ctrl-C: then it lets the trainers write a checkpoint, gives the
+jobs back and leaves. A second signal means at once. Needs ASYM_DATABASE_URL and ASYM_BROKER_URL.
+"""
+
+import argparse
+import importlib.metadata
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+
+from store.artifacts import Artifacts
+from store.database import Database
+from store.doorbell import ring
+from store.errors import SettingsError
+from store.settings import Settings
+from worker.listener import Listener
+from worker.preparation import Preparation
+from worker.slots import offered_gpus, visible_gpus
+from worker.supervisor import Registration, Supervisor
+
+log = logging.getLogger("worker")
+
+_HANG_UP_SECONDS = 2.0
+
+
+def main() -> int:
+    arguments = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # Celery is chatty about what is normal here; what it warns of stays.
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    try:
+        settings = Settings.from_environment()
+        database_url, broker_url = settings.require_database_url(), settings.require_broker_url()
+        gpus = offered_gpus(visible_gpus(os.environ), arguments.gpus)
+    except (SettingsError, ValueError) as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
+
+    # One job uses up to two connections at once (its lease, its events), the supervisor one more.
+    database = Database(database_url, pool_size=2 * (len(gpus) + arguments.cpu_slots) + 1)
+    host = socket.gethostname()
+    supervisor = Supervisor(
+        database,
+        Preparation(settings, Artifacts(settings.artifacts), database, os.environ),
+        Registration(
+            name=arguments.name or f"{host}-{os.getpid()}",
+            host=host,
+            pid=os.getpid(),
+            version=importlib.metadata.version("asym-platform"),
+        ),
+        gpus=gpus,
+        cpu_slots=arguments.cpu_slots,
+        lease_seconds=settings.lease_seconds,
+        sweep_seconds=settings.sweep_seconds,
+        ring=lambda: ring(broker_url),
+    )
+    listener = Listener(broker_url, supervisor.look)
+
+    # put() is the one thing here that is safe inside a signal handler: setting an Event there can deadlock.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda received, _frame: signals.put(received))
+    supervisor.start()
+    listener.start()
+    signals.get()
+    log.info("leaving: trainers may write a checkpoint first (again to leave at once)")
+    hurry = threading.Event()
+
+    def wait_for_another() -> None:
+        signals.get()
+        hurry.set()
+
+    threading.Thread(target=wait_for_another, daemon=True).start()
+    supervisor.drain(hurry)
+    listener.stop(_HANG_UP_SECONDS)
+    log.info("left")
+    # Threads that hang in a call to a server that does not answer must not keep the process.
+    logging.shutdown()
+    os._exit(0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m worker", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--name", help="how it shows in the list of workers (default: host and process id)")
+    parser.add_argument(
+        "--gpus",
+        type=_count,
+        default=os.environ.get("ASYM_WORKER_GPUS") or None,
+        help="offer only so many of the visible GPUs (default: ASYM_WORKER_GPUS, else all)",
+    )
+    parser.add_argument(
+        "--cpu-slots", type=_count, default=1, help="how many jobs may run on the CPU at once (default: 1)"
+    )
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of slots")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""One attempt at a job, from its claim to its last word: starts the trainer, watches it, decides what its end means.
+
+The attempt's own thread is the only one that decides. The lease keeper, the recorder and the process tell it that
+something changed, and it also looks when the next of its deadlines passes, so a database call that hangs delays none
+of its decisions.
+"""
+
+import enum
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from store.artifacts import Artifacts
+from store.errors import LeaseLost, UnsafePath
+from store.status import JobStatus
+from trainer.spec.events import EXIT_DONE, EXIT_STOPPED
+from worker.held_job import HeldJob
+from worker.lease import LeaseKeeper
+from worker.outage import UNREACHABLE
+from worker.preparation import BadJobError, Launch, MissingFileError
+from worker.process import TrainerProcess
+from worker.recorder import Recorder
+from worker.retention import delete_superseded
+
+log = logging.getLogger(__name__)
+
+CANCEL_SECONDS = 3.0
+"""How long a cancelled trainer may take to end by itself."""
+PAUSE_SECONDS = 1800.0
+"""How long a trainer may take to finish its step and write a checkpoint when a pause asks for it."""
+CHECKPOINT_DAMAGED = "checkpoint_damaged"
+"""Code of the trainer's failure when the checkpoint it was to go on from is not what its manifest says."""
+_RETRY_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+class Stop(enum.IntEnum):
+    """Why the trainer was asked to end; a greater one overrides a smaller."""
+
+    NO = 0
+    DRAIN = 1
+    PAUSE = 2
+    CANCEL = 3
+
+
+class _GivenUpError(Exception):
+    """The worker leaves now and cannot wait for the database."""
+
+
+class Attempt:
+    """Runs in a thread of its own; `drain`, `give_up` and `look_at_job` may be called from others."""
+
+    def __init__(self, job: HeldJob, prepare: Callable[[], Launch], artifacts: Artifacts, *, claimed_at: float) -> None:
+        """`claimed_at`: time.monotonic() before the claim was sent; the lease is counted from there."""
+        self.job = job
+        self._prepare = prepare
+        self._artifacts = artifacts
+        self._changed = threading.Condition()
+        self._lease = LeaseKeeper(
+            job.renew, lease_seconds=job.lease_seconds, claimed_at=claimed_at, on_change=self._notify
+        )
+        self._draining = False
+        self._given_up = False
+        self._stop = Stop.NO
+        self._kill_at: float | None = None
+        self._killed = False
+        self._suspended = False
+
+    def run(self) -> JobStatus | None:
+        """Until the job is settled: the status it then has; None when it is not ours any more. Leaves no process."""
+        self._lease.start()
+        try:
+            return self._run()
+        except LeaseLost:
+            log.warning("%s: the lease is lost, the attempt is discarded", self.job)
+        except _GivenUpError:
+            log.warning("%s: given up, the lease will expire", self.job)
+        finally:
+            self._lease.stop()
+        return None
+
+    def drain(self) -> None:
+        """The worker is leaving: let the trainer write a checkpoint, then give the job back."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+
+    def give_up(self) -> None:
+        """The worker is leaving now: kill the trainer, ask the database once."""
+        with self._changed:
+            self._given_up = True
+            self._changed.notify_all()
+
+    def look_at_job(self) -> None:
+        """Ask the database at once what is wished of the job."""
+        self._lease.renew_soon()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _run(self) -> JobStatus:
+        try:
+            launch = self._insist(self._prepare)
+            process = TrainerProcess(
+                launch.command, run_dir=launch.run_dir, environment=launch.environment, on_end=self._notify
+            )
+        except BadJobError as error:
+            failure = error.failure
+            log.warning("%s: cannot be run: %s", self.job, failure.message)
+            return self._insist(lambda: self.job.fail(failure))
+        except (MissingFileError, UnsafePath, OSError) as error:
+            message = f"the trainer could not be started: {error}"
+            log.error("%s: %s", self.job, message)
+            evidence = [str(error)]
+            return self._insist(lambda: self.job.release(crashed=True, message=message, evidence=evidence))
+        log.info("%s: trainer started", self.job)
+        recorder = Recorder(
+            self.job.record,
+            after_checkpoint=lambda: delete_superseded(self.job, self._artifacts),
+            on_change=self._notify,
+        )
+        try:
+            recorder.start(process.stdout, process.stderr)
+            self._watch(process, recorder)
+        finally:
+            recorder.abandon()
+            process.close()
+        if self._lease.lost or recorder.lost:
+            raise LeaseLost
+        return self._settle(process.exit_code, recorder)
+
+    def _watch(self, process: TrainerProcess, recorder: Recorder) -> None:
+        """Until the trainer has ended and everything it said is recorded, or there is no point in recording it."""
+        with self._changed:
+            while not (process.ended and recorder.ended):
+                now = time.monotonic()
+                deadline = None
+                if self._lease.lost or self._given_up or (recorder.ended and not recorder.complete):
+                    self._killed = True
+                    process.kill()
+                    recorder.abandon()
+                else:
+                    self._keep_to_lease(process, now)
+                    self._carry_out_wishes(process, now)
+                    deadline = self._next_deadline()
+                self._changed.wait(None if deadline is None else max(0.0, deadline - now))
+
+    def _keep_to_lease(self, process: TrainerProcess, now: float) -> None:
+        late = now >= self._lease.suspend_at
+        if late and not self._suspended:
+            log.warning("%s: the lease could not be renewed, the trainer is suspended", self.job)
+            process.suspend()
+        elif self._suspended and not late:
+            log.warning("%s: the lease is renewed, the trainer goes on", self.job)
+            process.resume()
+        self._suspended = late
+
+    def _carry_out_wishes(self, process: TrainerProcess, now: float) -> None:
+        wanted = Stop.NO
+        if self._lease.wish is JobStatus.CANCELLING:
+            wanted = Stop.CANCEL
+        elif self._lease.wish is JobStatus.PAUSING:
+            wanted = Stop.PAUSE
+        elif self._draining:
+            wanted = Stop.DRAIN
+        if wanted > self._stop:
+            log.info("%s: asked to stop (%s)", self.job, wanted.name.lower())
+            if wanted is Stop.CANCEL:
+                process.terminate(group=True)
+                self._kill_at = now + CANCEL_SECONDS
+            elif self._stop is Stop.NO:  # a second SIGTERM would say "at once"
+                process.terminate()
+            if wanted is Stop.PAUSE:
+                self._kill_at = now + PAUSE_SECONDS
+            self._stop = wanted
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            self._killed = True
+            process.kill()
+
+    def _next_deadline(self) -> float | None:
+        deadlines = [] if self._kill_at is None else [self._kill_at]
+        if not self._suspended:
+            deadlines.append(self._lease.suspend_at)
+        return min(deadlines, default=None)
+
+    def _settle(self, exit_code: int | None, recorder: Recorder) -> JobStatus:
+        """Write down how the attempt ended, once everything it said is recorded (or never will be)."""
+        heard, failed = recorder.heard, recorder.heard.failed
+        ending = how_it_ended(exit_code)
+        if recorder.complete and failed is not None and failed.kind == "user":
+            status = self._insist(lambda: self.job.fail(failed))
+        elif recorder.complete and heard.done and exit_code == EXIT_DONE:
+            status = self._insist(self.job.succeed)
+        elif self._stop is Stop.CANCEL or self._lease.wish is JobStatus.CANCELLING:
+            status = self._insist(self.job.cancelled)
+        elif recorder.complete and self._stop is Stop.PAUSE and heard.stopped and exit_code == EXIT_STOPPED:
+            status = self._insist(self.job.paused)
+        else:
+            if recorder.refused is not None:
+                ending = f"the database refused what the trainer said: {recorder.refused}"
+            elif failed is not None:
+                ending = f"{failed.code}: {failed.message}"
+            # What we stopped has not crashed, nor what was too young to have a handler for SIGTERM.
+            stopped = self._killed or (self._stop is not Stop.NO and exit_code in (EXIT_STOPPED, -signal.SIGTERM))
+            crashed = recorder.refused is not None or not stopped
+            resumed = self.job.claim.resume
+            if failed is not None and failed.code == CHECKPOINT_DAMAGED and resumed is not None:
+                self._insist(lambda: self.job.forget_checkpoint(resumed.step))  # the next goes on from the one before
+            evidence = [*heard.last_lines, how_it_ended(exit_code)]
+            status = self._insist(lambda: self.job.release(crashed=crashed, message=ending, evidence=evidence))
+        log.info("%s: %s, now %s", self.job, ending, status)
+        return status
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        """Call until the database answers. LeaseLost; _GivenUpError once there is no time left to wait for it."""
+        while True:
+            try:
+                return call()
+            except UNREACHABLE as error:
+                log.warning("%s: database unreachable, trying again: %s", self.job, error)
+            with self._changed:
+                if self._lease.lost:
+                    raise LeaseLost
+                if self._changed.wait_for(lambda: self._given_up, timeout=_RETRY_SECONDS):
+                    raise _GivenUpError
+
+
+def how_it_ended(exit_code: int | None) -> str:
+    """For people: `exited with status 3`, `killed by SIGKILL`."""
+    if exit_code is None:
+        return "the trainer's guard was killed, and the trainer with it"
+    if exit_code >= 0:
+        return f"the trainer exited with status {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-exit_code}"
+    return f"the trainer was killed by {name}"

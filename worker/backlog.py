@@ -1,0 +1,91 @@
+"""What a trainer said and the database has not yet: a queue with a bound, and the batches it is taken out in."""
+
+import threading
+import time
+from collections import deque
+from typing import NamedTuple
+
+from trainer.spec.events import Event
+
+MAX_ITEMS = 4000
+MAX_BYTES = 64 << 20
+BATCH_ITEMS = 200
+BATCH_BYTES = 8 << 20
+BATCH_SECONDS = 1.0
+
+
+class Item(NamedTuple):
+    said: Event | str
+    """An event, or a log line."""
+    bytes: int
+
+
+class Backlog:
+    """Written by the readers of the trainer's pipes, read by one recorder; order is kept.
+
+    Full, it makes `put` wait: then nobody reads the pipe and the trainer itself waits. Nothing is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._abandoned = False
+
+    def put(self, said: Event | str, size: int) -> bool:
+        """Append, when there is room. False: nobody will ever record it, so the caller need not read on."""
+        with self._changed:
+            # A single item may be larger than the bound; it then goes in alone.
+            self._changed.wait_for(
+                lambda: (
+                    self._abandoned
+                    or not self._items
+                    or (len(self._items) < MAX_ITEMS and self._bytes + size <= MAX_BYTES)
+                )
+            )
+            if self._abandoned:
+                return False
+            self._items.append(Item(said, size))
+            self._bytes += size
+            self._changed.notify_all()
+            return True
+
+    def take(self) -> list[Item]:
+        """The next batch: all that came within BATCH_SECONDS of its first item, at most so many items and bytes.
+
+        Waits for a first item. Empty: closed and everything taken, or abandoned.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed or self._abandoned)
+            deadline = time.monotonic() + BATCH_SECONDS
+            self._changed.wait_for(
+                lambda: (
+                    self._closed or self._abandoned or len(self._items) >= BATCH_ITEMS or self._bytes >= BATCH_BYTES
+                ),
+                timeout=deadline - time.monotonic(),
+            )
+            batch: list[Item] = []
+            size = 0
+            while self._items and not self._abandoned and len(batch) < BATCH_ITEMS:
+                if batch and size + self._items[0].bytes > BATCH_BYTES:
+                    break
+                batch.append(self._items.popleft())
+                size += batch[-1].bytes
+            self._bytes -= size
+            self._changed.notify_all()
+            return batch
+
+    def close(self) -> None:
+        """Nothing more will be put."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Nothing more will be recorded: let everyone who waits go."""
+        with self._changed:
+            self._abandoned = True
+            self._items.clear()
+            self._bytes = 0
+            self._changed.notify_all()

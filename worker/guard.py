@@ -1,0 +1,161 @@
+"""The process between the worker and a trainer, so that no way of dying leaves a process behind.
+
+    python -I -S guard.py STATUS_FD COMMAND [ARG...]
+
+The guard starts COMMAND in a session of its own and obeys single bytes on stdin (the commands below). End of file
+there means that the worker is gone, however it died, and is obeyed as KILL. When the command ends, or is killed,
+everything it started is killed with it: its process group, and what left the group too, since orphans are handed to
+the guard (PR_SET_CHILD_SUBREAPER, Linux). Signals go through the guard because only a parent can know that a process
+id still is the process it started.
+
+STATUS_FD gets two lines: `started PID`, and `exited CODE` once nothing is left (CODE as in subprocess: -9 is SIGKILL).
+Standard library only, and none of Asym: it must start in milliseconds and outlive everything else.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+TERMINATE = ord("t")
+"""SIGTERM to the trainer alone: it writes a checkpoint, and its own children are its own business."""
+TERMINATE_GROUP = ord("T")
+SUSPEND = ord("s")
+CONTINUE = ord("c")
+KILL = ord("k")
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_CLEANUP_SECONDS = 5.0
+"""How long to wait for killed processes to go; one stuck inside the kernel must not hold the attempt for ever."""
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _start(command: list[str]) -> int:
+    """Fork and exec `command` as the leader of a new session. Its stdin reaches end of file when the guard dies."""
+    guard = os.getpid()
+    stdin, _keep_open = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(stdin)
+        return pid
+    try:
+        os.setsid()
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:  # it died before the line above could matter
+            os._exit(1)
+        os.dup2(stdin, 0)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec would pass that on
+        os.execvp(command[0], command)  # noqa: S606 - a list of arguments, and no shell is wanted
+    except OSError as error:
+        os.write(2, f"cannot start {command[0]}: {error}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _signal_group(leader: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signum)
+
+
+def _children() -> list[int]:
+    try:
+        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    except OSError:  # not Linux: the process group is all there is
+        return []
+    return [int(pid) for pid in listed.split()]
+
+
+def _reap(leader: int) -> tuple[int | None, bool]:
+    """Collect dead children: the leader's wait status, if it was among them, and whether any child is left."""
+    status = None
+    while True:
+        try:
+            pid, wait_status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return status, False
+        if pid == 0:
+            return status, True
+        if pid == leader:
+            status = wait_status
+
+
+def _kill_everything(leader: int, status: int | None) -> int | None:
+    """Kill the group and every descendant; the leader's wait status, from now or from before."""
+    deadline = time.monotonic() + _CLEANUP_SECONDS
+    while True:
+        _signal_group(leader, signal.SIGKILL)
+        for pid in _children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        found, more = _reap(leader)
+        status = status if found is None else found
+        if not more or time.monotonic() > deadline:
+            return status
+        time.sleep(0.01)  # their own children become ours as they die: look again
+
+
+def _obey(order: int, leader: int) -> None:
+    if order == TERMINATE:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(leader, signal.SIGTERM)
+    elif order == TERMINATE_GROUP:
+        _signal_group(leader, signal.SIGTERM)
+    elif order == SUSPEND:
+        _signal_group(leader, signal.SIGSTOP)
+    elif order == CONTINUE:
+        _signal_group(leader, signal.SIGCONT)
+
+
+def _watch(leader: int, wakeup: int) -> int | None:
+    """Obey until the leader has ended (its wait status) or everything is to be killed (None)."""
+    while True:
+        ready, _, _ = select.select([0, wakeup], [], [])
+        if wakeup in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wakeup, 512)
+            status, _ = _reap(leader)
+            if status is not None:
+                return status
+        if 0 in ready:
+            for order in os.read(0, 512) or [KILL]:
+                if order == KILL:
+                    return None
+                _obey(order, leader)
+
+
+def main(status_fd: int, command: list[str]) -> None:
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    os.set_inheritable(status_fd, False)
+    wakeup, wakeup_write = os.pipe()
+    for fd in (wakeup, wakeup_write):
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(wakeup_write)
+    # Handlers, not SIG_IGN, which the trainer would inherit. Whoever signals a whole process tree means the worker,
+    # which then decides about the trainer; the guard stays to the end.
+    for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, lambda *_: None)
+
+    leader = _start(command)
+    os.write(status_fd, f"started {leader}\n".encode())
+    # Or the worker would never see the end of the trainer's output.
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2):
+        os.dup2(nothing, fd)
+
+    status = _kill_everything(leader, _watch(leader, wakeup))
+    code = os.waitstatus_to_exitcode(status) if status is not None else -signal.SIGKILL
+    with contextlib.suppress(BrokenPipeError):
+        os.write(status_fd, f"exited {code}\n".encode())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,83 @@
+"""A claimed job as its attempt sees it: every call is one transaction behind the attempt's fence (store.leases)."""
+
+from typing import Literal
+
+from store import leases
+from store.database import Database
+from store.leases import Claim, Failure
+from store.status import JobStatus
+from trainer.spec.events import Event, Failed
+
+
+class HeldJob:
+    """Each method raises LeaseLost once the attempt no longer holds the job, or a database error."""
+
+    def __init__(self, database: Database, claim: Claim, lease_seconds: float) -> None:
+        self._database = database
+        self.claim = claim
+        self.lease_seconds = lease_seconds
+
+    def __str__(self) -> str:
+        return f"{self.claim.job_id} attempt {self.claim.attempt}"
+
+    def renew(self) -> JobStatus:
+        """Keep the job; the answer is what is wished of it: running, pausing or cancelling."""
+        with self._database.transaction() as session:
+            return leases.renew(session, self.claim.job_id, self.claim.attempt, self.lease_seconds)
+
+    def record(self, events: list[Event], log_lines: list[str], batch: int) -> None:
+        """Store what the trainer said. Batches count from 1; a batch tried again keeps its number and content."""
+        with self._database.transaction() as session:
+            leases.record(session, self.claim.job_id, self.claim.attempt, events, log_lines, batch=batch)
+
+    def succeed(self) -> JobStatus:
+        return self._finish(JobStatus.SUCCEEDED)
+
+    def cancelled(self) -> JobStatus:
+        return self._finish(JobStatus.CANCELLED)
+
+    def paused(self) -> JobStatus:
+        """As asked for; cancelled when that was asked for since."""
+        return self._finish(JobStatus.PAUSED)
+
+    def fail(self, failed: Failed) -> JobStatus:
+        """For good: another attempt would end the same way."""
+        return self._finish(
+            JobStatus.FAILED,
+            {"kind": "user", "code": failed.code, "message": failed.message, "evidence": failed.evidence},
+        )
+
+    def release(self, *, crashed: bool, evidence: list[str], message: str = "the attempt crashed") -> JobStatus:
+        """Back into the queue, unless it crashed too often or was to be cancelled or paused."""
+        with self._database.transaction() as session:
+            return leases.release(
+                session,
+                self.claim.job_id,
+                self.claim.attempt,
+                crashed=crashed,
+                evidence=evidence,
+                message=message,
+            )
+
+    def forget_checkpoint(self, step: int) -> None:
+        """Nothing is to start from this checkpoint again."""
+        with self._database.transaction() as session:
+            leases.mark_checkpoint_deleted(session, self.claim.job_id, self.claim.attempt, step)
+
+    def forget_superseded_checkpoints(self) -> tuple[set[str], set[str]]:
+        """Mark those deleted that the spec does not keep. Paths, relative to the artifact root: marked now, kept."""
+        job_id, attempt = self.claim.job_id, self.claim.attempt
+        with self._database.transaction() as session:
+            marked = leases.prunable_checkpoints(session, job_id, attempt)
+            for checkpoint in marked:
+                leases.mark_checkpoint_deleted(session, job_id, attempt, checkpoint.step)
+            kept = leases.usable_checkpoints(session, job_id)
+        return {checkpoint.path for checkpoint in marked}, {checkpoint.path for checkpoint in kept}
+
+    def _finish(
+        self,
+        status: Literal[JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.PAUSED],
+        failure: Failure | None = None,
+    ) -> JobStatus:
+        with self._database.transaction() as session:
+            return leases.finish(session, self.claim.job_id, self.claim.attempt, status, failure)

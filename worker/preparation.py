@@ -1,0 +1,122 @@
+"""From a claimed job to the command that runs it: run directory, spec file, the files of the model and the data."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from store import datasets, leases
+from store.artifacts import Artifacts
+from store.database import Database
+from store.errors import NotFound
+from store.leases import Claim
+from store.settings import Settings
+from trainer.spec import JobSpec
+from trainer.spec.events import Failed
+from trainer.spec.model import parse_model_id
+from worker.process import clean_environment
+
+# -P: the run directory, which is the trainer's to write to, is not where Python looks for modules.
+TRAINER = (sys.executable, "-P", "-m", "trainer")
+
+
+class BadJobError(Exception):
+    """No worker can run this job: it names something that does not exist."""
+
+    def __init__(self, code: str, message: str, evidence: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.failure = Failed(time=time.time(), kind="user", code=code, message=message, evidence=list(evidence))
+
+
+class MissingFileError(Exception):
+    """A file that should be there is not; another worker may see it."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All it takes to start a trainer."""
+
+    command: list[str]
+    run_dir: Path
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is the same for every job of a worker."""
+
+    settings: Settings
+    artifacts: Artifacts
+    database: Database
+    environment: Mapping[str, str]
+    """The worker's own environment."""
+    trainer: Sequence[str] = TRAINER
+
+    def prepare(self, claim: Claim, gpus: Sequence[str]) -> Launch:
+        """Make the run directory and find every file. BadJobError, MissingFileError, OSError or a database error."""
+        try:
+            spec = JobSpec.model_validate(claim.spec)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+            raise BadJobError("bad_spec", "this version of the platform cannot read the stored spec", lines) from error
+        run_dir = self.artifacts.attempt_dir(claim.job_id, claim.attempt)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        spec_file = run_dir / "spec.yaml"
+        spec_file.write_text(json.dumps(claim.spec, indent=1))
+        command = [*self.trainer, str(spec_file), "--run-dir", str(run_dir), "--supervised"]
+        command += ["--cache-dir", str(self.settings.models_cache)]
+        if self.settings.models_dir is not None:
+            command += ["--models-dir", str(self.settings.models_dir)]
+        for reference, path in self._data_files(claim, spec).items():
+            command += ["--data", f"{reference}={path}"]
+        model_dir = self._model_dir(claim, spec)
+        if model_dir is not None:
+            command += ["--model-dir", str(model_dir)]
+        if claim.resume is not None:
+            command += ["--resume", str(_existing(self.artifacts.resolve(claim.resume.path)))]
+        return Launch(command, run_dir, clean_environment(self.environment, ",".join(gpus)))
+
+    def _data_files(self, claim: Claim, spec: JobSpec) -> dict[str, Path]:
+        try:
+            with self.database.transaction() as session:
+                files = datasets.files(session, claim.team_id, spec.data_refs)
+        except NotFound as error:
+            raise BadJobError("data_not_found", str(error)) from error
+        return {
+            reference: _existing(self.artifacts.dataset_path(file.sha256, file.format))
+            for reference, file in files.items()
+        }
+
+    def _model_dir(self, claim: Claim, spec: JobSpec) -> Path | None:
+        """The folder of a model that lies on this platform; None for those that the trainer gets by itself."""
+        source, name = parse_model_id(spec.model.id)
+        if source == "path":
+            return _existing(self._operator_model(name))
+        if source == "job":
+            job_id, _, step = name.partition("@")
+            try:
+                with self.database.transaction() as session:
+                    checkpoint = leases.model_checkpoint(session, claim.team_id, job_id, int(step))
+            except NotFound as error:
+                raise BadJobError("model_not_found", f"model {spec.model.id}: {error}") from error
+            return _existing(self.artifacts.resolve(checkpoint.path) / "model")
+        return None
+
+    def _operator_model(self, name: str) -> Path:
+        if self.settings.models_dir is None:
+            raise MissingFileError(f"model path/{name}: ASYM_MODELS_DIR is not set on this worker")
+        root = self.settings.models_dir.resolve()
+        folder = (root / name).resolve()
+        if not folder.is_relative_to(root):  # a link that leads out
+            raise BadJobError("model_not_found", f"model path/{name} lies outside the models folder")
+        return folder
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise MissingFileError(f"{path} does not exist")
+    return path

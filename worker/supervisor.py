@@ -1,0 +1,221 @@
+"""A worker's heart: is registered, says that it lives, claims jobs while there is room, sweeps, and leaves in order.
+
+One thread does all of that with the database; each job runs in a thread of its own (worker/attempt.py). The doorbell
+(worker/listener.py) only makes the next look come sooner.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from store import leases, sweeper, workers
+from store.database import Database
+from store.errors import NotFound
+from store.status import JobStatus
+from worker.attempt import Attempt
+from worker.held_job import HeldJob
+from worker.preparation import Preparation
+from worker.slots import Share, Slots
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 20.0
+"""How long trainers may take to write a checkpoint when the worker leaves."""
+_LEAVE_SECONDS = 3.0
+"""How long giving the jobs back may then take."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How this worker shows in the list of workers."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+
+
+class Supervisor:
+    def __init__(
+        self,
+        database: Database,
+        preparation: Preparation,
+        registration: Registration,
+        *,
+        gpus: Sequence[str],
+        cpu_slots: int,
+        lease_seconds: float,
+        sweep_seconds: float,
+        ring: Callable[[], object],
+    ) -> None:
+        """`gpus`: entries for CUDA_VISIBLE_DEVICES. `ring`: tells the other workers that there is work."""
+        self._database = database
+        self._preparation = preparation
+        self._registration = registration
+        self._gpus, self._cpu_slots = len(gpus), cpu_slots
+        self._slots = Slots(list(gpus), cpu_slots)
+        self._lease_seconds = lease_seconds
+        self._sweep_seconds = sweep_seconds
+        self._ring = ring
+        self._wake = threading.Event()
+        self._draining = threading.Event()
+        self._running: dict[Attempt, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._worker_id: str | None = None
+        self._reachable = True
+        self._heard_at = time.monotonic()
+        self._sweep_after = 0.0
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def look(self) -> None:
+        """There may be work, or a wish for a running job."""
+        for attempt in self._attempts():
+            attempt.look_at_job()
+        self._wake.set()
+
+    def drain(self, hurry: threading.Event) -> None:
+        """Leave: claim nothing more, let every trainer write a checkpoint, give the jobs back.
+
+        Blocks until that is done. After DRAIN_SECONDS, or once `hurry` is set, trainers are killed.
+        """
+        self._draining.set()
+        self._wake.set()
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while (attempts := self._attempts()) or self._thread.is_alive():
+            if hurry.is_set() or time.monotonic() > deadline:
+                break
+            for attempt in attempts:
+                attempt.drain()
+            hurry.wait(0.1)
+        for attempt in self._attempts():
+            log.warning("%s: no time left, the trainer is killed", attempt.job)
+            attempt.give_up()
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        for thread in self._threads():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._deregister()
+
+    def _attempts(self) -> list[Attempt]:
+        with self._lock:
+            return list(self._running)
+
+    def _threads(self) -> list[threading.Thread]:
+        with self._lock:
+            return list(self._running.values())
+
+    def _run(self) -> None:
+        next_round = 0.0
+        while not self._draining.is_set():
+            self._wake.clear()
+            try:
+                if time.monotonic() >= next_round:
+                    next_round = time.monotonic() + self._sweep_seconds
+                    self._say_alive()
+                    self._note_contact()
+                    self._sweep()
+                while not self._draining.is_set() and self._claim():
+                    pass
+                if not self._reachable:
+                    log.warning("database reachable again")
+                self._reachable = True
+            except SQLAlchemyError as error:
+                # Whatever it is: a worker that runs jobs must not end because it cannot claim another.
+                if self._reachable:
+                    log.warning("database unreachable: %s", error)
+                self._reachable = False
+                self._sweep_after = time.monotonic() + self._lease_seconds
+            self._wake.wait(max(0.0, next_round - time.monotonic()))
+
+    def _say_alive(self) -> None:
+        try:
+            if self._worker_id is not None:
+                with self._database.transaction() as session:
+                    workers.heartbeat(session, self._worker_id)
+                return
+        except NotFound:
+            log.warning("this worker's row is gone, registering again")
+        with self._database.transaction() as session:
+            me = self._registration
+            self._worker_id = workers.register(
+                session,
+                name=me.name,
+                host=me.host,
+                pid=me.pid,
+                gpus=self._gpus,
+                cpu_slots=self._cpu_slots,
+                version=me.version,
+            ).id
+        log.info("registered as %s (%s): %d GPUs, %d CPU slots", me.name, self._worker_id, self._gpus, self._cpu_slots)
+
+    def _note_contact(self) -> None:
+        """After an outage the others, who could not renew either, get one lease before anyone takes jobs away."""
+        now = time.monotonic()
+        # A database that hung, or a worker that was itself suspended, leaves no error behind, only a gap.
+        if now - self._heard_at > self._sweep_seconds + self._lease_seconds / 3:
+            self._sweep_after = now + self._lease_seconds
+        self._heard_at = now
+
+    def _sweep(self) -> None:
+        if time.monotonic() < self._sweep_after:
+            return
+        with self._database.transaction() as session:
+            expired = sweeper.sweep(session, self._lease_seconds).expired
+        if expired:
+            log.warning("leases expired: %s", ", ".join(expired))
+            self._ring()
+
+    def _claim(self) -> bool:
+        """Claim one job and start it. False when nothing fits."""
+        free_gpus, free_cpu_slots = self._slots.free_gpus, self._slots.free_cpu_slots
+        if self._worker_id is None or not (free_gpus or free_cpu_slots):
+            return False
+        claimed_at = time.monotonic()
+        with self._database.transaction() as session:
+            claim = leases.claim(session, self._worker_id, free_gpus, free_cpu_slots, self._lease_seconds)
+        if claim is None:
+            return False
+        share = self._slots.take(claim.gpus)
+        attempt = Attempt(
+            HeldJob(self._database, claim, self._lease_seconds),
+            lambda: self._preparation.prepare(claim, share.gpus),
+            self._preparation.artifacts,
+            claimed_at=claimed_at,
+        )
+        thread = threading.Thread(target=self._run_attempt, args=(attempt, share), name=claim.job_id, daemon=True)
+        with self._lock:
+            self._running[attempt] = thread
+        log.info("%s: claimed, %s", attempt.job, f"GPUs {','.join(share.gpus)}" if share.gpus else "on the CPU")
+        thread.start()
+        return True
+
+    def _run_attempt(self, attempt: Attempt, share: Share) -> None:
+        try:
+            status = attempt.run()
+            self._slots.give_back(share)
+            self._wake.set()
+            if status is JobStatus.QUEUED:
+                self._ring()
+        finally:
+            with self._lock:
+                del self._running[attempt]
+
+    def _deregister(self) -> None:
+        def stop(worker_id: str) -> None:
+            try:
+                with self._database.transaction() as session:
+                    workers.stop(session, worker_id)
+            except SQLAlchemyError as error:
+                log.warning("could not say goodbye: %s", error)
+
+        if self._worker_id is not None:
+            # A database that does not answer must not keep the worker here.
+            goodbye = threading.Thread(target=stop, args=(self._worker_id,), daemon=True)
+            goodbye.start()
+            goodbye.join(_LEAVE_SECONDS)
