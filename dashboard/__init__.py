@@ -1,0 +1,1 @@
+"""The dashboard: Streamlit pages over the API, which they reach through `client.Asym` only. `python -m dashboard`."""
