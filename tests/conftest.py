@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -32,6 +33,11 @@ from store.settings import Settings
 from trainer.spec import JobSpec
 
 ROOT = Path(__file__).parents[1]
+
+# The same examples on every run, and no time limit for one: a busy machine is no failure.
+hypothesis.settings.register_profile("asym", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("asym")
+
 _VALKEY_DATABASES = 16
 _numbers = itertools.count(1)
 

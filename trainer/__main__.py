@@ -65,6 +65,8 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Event) -> int:
     spec = read_spec(arguments.spec)
+    # Threads that spin while they wait for each other bring a busy machine to a crawl; OpenMP reads this once.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch and transformers take seconds to import; a bad spec should not have to wait for them.
     import torch
 

@@ -15,6 +15,8 @@ from store.status import JobStatus
 
 log = logging.getLogger(__name__)
 
+_STOP_SECONDS = 1.0
+
 
 class LeaseKeeper:
     """Renews every third of the lease and whenever `renew_soon` is called; `on_change` after every answer."""
@@ -50,8 +52,10 @@ class LeaseKeeper:
         self._thread.start()
 
     def stop(self) -> None:
+        """Renew no more. A renewal that hangs is left behind."""
         self._stopped.set()
         self._wake.set()
+        self._thread.join(_STOP_SECONDS)
 
     def renew_soon(self) -> None:
         self._wake.set()

@@ -98,7 +98,7 @@ class Supervisor:
             log.warning("%s: no time left, the trainer is killed", attempt.job)
             attempt.give_up()
         deadline = time.monotonic() + _LEAVE_SECONDS
-        for thread in self._threads():
+        for thread in [self._thread, *self._threads()]:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._deregister()
 

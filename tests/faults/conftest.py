@@ -16,7 +16,7 @@ from store.status import JobStatus
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 4
-STEPS = 40
+STEPS = 30
 EVERY = 5
 
 
