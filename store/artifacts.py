@@ -78,13 +78,13 @@ class Artifacts:
         return self.root / attempt_path(job_id, attempt)
 
     def resolve(self, relative: str) -> Path:
-        """A stored relative path as a real one. UnsafePath for anything that leaves the root, links included."""
+        """A stored relative path as a real one. UnsafePath for the root itself and what leaves it, links included."""
         path = PurePosixPath(relative)
         if not relative or "\0" in relative or path.is_absolute() or ".." in path.parts:
             raise UnsafePath(f"not a path inside the artifact folder: {relative!r}")
         resolved = (self.root / path).resolve()
-        if not resolved.is_relative_to(self.root):
-            raise UnsafePath(f"leads out of the artifact folder: {relative!r}")
+        if resolved == self.root or not resolved.is_relative_to(self.root):
+            raise UnsafePath(f"leads nowhere inside the artifact folder: {relative!r}")
         return resolved
 
 

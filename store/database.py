@@ -8,7 +8,7 @@ from functools import partial
 
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from store.errors import SettingsError
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 STATEMENT_TIMEOUT_MS = 60_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
-CONNECT_ARGUMENTS = {
+CONNECT_ARGUMENTS: dict[str, int | str] = {
     "connect_timeout": 5,
     # A server that vanished without a word is noticed after about 25 s instead of two hours.
     "keepalives": 1,
@@ -35,7 +35,13 @@ CONNECT_ARGUMENTS = {
 
 def sqlalchemy_url(url: str) -> URL:
     """`postgresql://...` as everybody writes it, with the driver that SQLAlchemy shall use (psycopg 3)."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # a ValueError for a port that is no number
+        # Without the value, which may hold a password.
+        raise SettingsError(
+            "ASYM_DATABASE_URL: not an address; it looks like postgresql://user:password@host:5432/database"
+        ) from None
     if parsed.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
         raise SettingsError(f"ASYM_DATABASE_URL: Asym needs PostgreSQL (postgresql://...), not {parsed.drivername}://")
     return parsed.set(drivername="postgresql+psycopg")

@@ -35,6 +35,8 @@ def create(session: Session, team_id: str, name: str, role: Role) -> tuple[Key, 
 
 def authenticate(session: Session, plain: str) -> Identity | None:
     """Whose key this is; None for an unknown or revoked one. Notes its use at most once a minute."""
+    if not plain.isascii():
+        return None
     now = func.clock_timestamp()
     noted_lately = Key.last_used_at > now - text("interval '1 minute'")
     found = session.execute(

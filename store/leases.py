@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from store.errors import LeaseLost, NotFound
 from store.fencing import hold, lock
 from store.jobs import usable_checkpoint
-from store.journal import announce, move
+from store.journal import announce, move, storable
 from store.models import Checkpoint, Job, Worker
 from store.recording import record as record
 from store.status import LEASED, JobStatus
@@ -177,8 +177,9 @@ def finish(
     meantime cancels.
     """
     job = lock(session, job_id)
-    if job is not None and job.attempt == attempt and job.status is status:
-        return status
+    ended = {status, JobStatus.CANCELLED} if status is JobStatus.PAUSED else {status}
+    if job is not None and job.attempt == attempt and job.status in ended:
+        return job.status
     job = hold(session, job_id, attempt)
     if status is JobStatus.PAUSED and job.status is JobStatus.CANCELLING:
         status = JobStatus.CANCELLED
@@ -277,5 +278,6 @@ def mark_checkpoint_deleted(session: Session, job_id: str, attempt: int, step: i
 
 
 def _fail(session: Session, job: Job, failure: Failure) -> None:
-    job.failure = dict(failure)
-    move(session, job, JobStatus.FAILED, failure["message"], {"failure": dict(failure)})
+    # The evidence is what a process printed: any bytes, and none of them may keep the job from ending.
+    job.failure = storable(dict(failure))
+    move(session, job, JobStatus.FAILED, failure["message"], {"failure": job.failure})

@@ -10,13 +10,14 @@ from store.models import Job, Worker
 from store.status import LEASED, JobStatus
 from store.workers import alive
 
+Slot = Literal["gpu", "cpu"]
 WaitReason = Literal["starting", "no_worker", "no_gpu_worker", "slots_taken"]
 
 
 @dataclass(frozen=True)
 class QueueInfo:
     position: int
-    """1 is next."""
+    """1 is next, among the jobs that wait for slots of the same kind."""
     wait_reason: WaitReason
     eta_seconds: float | None
     """Until it starts; None when nothing is known to end."""
@@ -26,13 +27,13 @@ def queue_info(session: Session, job: Job) -> QueueInfo | None:
     """None unless the job is queued. The order is the one in which store.leases.claim takes jobs."""
     if job.status is not JobStatus.QUEUED:
         return None
-    ahead = _jobs_ahead(session, job)
     workers = session.execute(select(Worker.gpus, Worker.cpu_slots).where(alive())).all()
-    if not workers:
-        return QueueInfo(ahead + 1, "no_worker", None)
+    # Without workers nobody knows what an auto job will take.
+    auto: set[Slot] = {"gpu" if gpus > 0 else "cpu" for gpus, _ in workers} or {"gpu", "cpu"}
+    ahead = _jobs_ahead(session, job, auto)
     slots = sum(_slots(job.gpus, gpus, cpu_slots) for gpus, cpu_slots in workers)
     if slots == 0:
-        return QueueInfo(ahead + 1, "no_gpu_worker", None)
+        return QueueInfo(ahead + 1, "no_gpu_worker" if workers and job.gpus else "no_worker", None)
     remaining = _remaining_seconds(session, job)
     free = slots - len(remaining)
     if ahead < free:
@@ -44,7 +45,15 @@ def queue_info(session: Session, job: Job) -> QueueInfo | None:
     return QueueInfo(ahead + 1, "slots_taken", eta)
 
 
-def _jobs_ahead(session: Session, job: Job) -> int:
+def _kinds(wanted: int | None, auto: set[Slot]) -> set[Slot]:
+    """The kinds of slots that a job which wants so many GPUs (None: auto) may take."""
+    if wanted is None:
+        return auto
+    return {"gpu"} if wanted else {"cpu"}
+
+
+def _jobs_ahead(session: Session, job: Job, auto: set[Slot]) -> int:
+    """Those that are claimed before this one and may take a slot that it could take."""
     leased = (
         select(Job.team_id, func.count().label("jobs"))
         .where(Job.status.in_(LEASED))
@@ -54,6 +63,9 @@ def _jobs_ahead(session: Session, job: Job) -> int:
     mine = select(func.coalesce(func.sum(leased.c.jobs), 0)).where(leased.c.team_id == job.team_id).scalar_subquery()
     other = aliased(Job)
     theirs = func.coalesce(leased.c.jobs, 0)
+    kinds = _kinds(job.gpus, auto)
+    rivals = [other.gpus == 0] * ("cpu" in kinds) + [other.gpus > 0] * ("gpu" in kinds)
+    rivals += [other.gpus.is_(None)] * bool(auto & kinds)
     before = or_(
         other.priority > job.priority,
         and_(
@@ -71,7 +83,7 @@ def _jobs_ahead(session: Session, job: Job) -> int:
         select(func.count())
         .select_from(other)
         .outerjoin(leased, leased.c.team_id == other.team_id)
-        .where(other.status == JobStatus.QUEUED, before)
+        .where(other.status == JobStatus.QUEUED, or_(*rivals), before)
     )
     return session.scalars(statement).one()
 
@@ -84,13 +96,15 @@ def _slots(wanted: int | None, gpus: int, cpu_slots: int) -> int:
 
 
 def _remaining_seconds(session: Session, job: Job) -> list[float | None]:
-    """Of each running job that holds a slot of the kind this one wants; None where its pace is unknown."""
+    """Of each running job that holds a slot this one could take; None where its pace is unknown."""
     uses_gpu = func.coalesce(Job.gpus, Worker.gpus) > 0
     statement = (
         select((Job.steps - Job.step) * Job.seconds_per_step)
         .join(Worker, Worker.id == Job.worker_id)
-        .where(Job.status.in_(LEASED))
+        # Slots are counted of live workers only, so what the dead ones still hold must not be taken off them.
+        .where(Job.status.in_(LEASED), alive())
     )
-    if job.gpus is not None:
-        statement = statement.where(uses_gpu if job.gpus > 0 else ~uses_gpu)
-    return list(session.scalars(statement))
+    if job.gpus is None:
+        # An auto job leaves the CPU slots of a worker with GPUs alone.
+        return list(session.scalars(statement.where(or_(uses_gpu, Worker.gpus == 0))))
+    return list(session.scalars(statement.where(uses_gpu if job.gpus > 0 else ~uses_gpu)))

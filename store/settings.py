@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from store.errors import SettingsError
 
 GIB = 1024**3
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
@@ -24,8 +25,8 @@ class Settings(BaseModel):
     models_dir: Path | None = None
     hf_allowlist: list[str] = []
     """`ORG/NAME` of each model that `hf/...` may name."""
-    lease_seconds: Annotated[float, Field(gt=0)] = 15.0
-    sweep_seconds: Annotated[float, Field(gt=0)] = 5.0
+    lease_seconds: Seconds = 15.0
+    sweep_seconds: Seconds = 5.0
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
 
     @classmethod

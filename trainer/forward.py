@@ -80,7 +80,11 @@ def response_statistics(
     with autocast(device, compute_dtype):
         hidden = policy.hidden_states(input_ids.to(device), attention_mask, position_ids(attention_mask))
         logp, entropy = token_logprobs_and_entropy(
-            hidden[predicts_response.to(device)], policy.lm_head_weight, targets.to(device), temperature
+            # A final norm may give float32 under autocast; the product with the head is to be in the compute dtype.
+            hidden[predicts_response.to(device)].to(compute_dtype),
+            policy.lm_head_weight,
+            targets.to(device),
+            temperature,
         )
     return logp.float(), entropy.float()
 

@@ -84,7 +84,7 @@ def update(
     token_mask = (
         None
         if algorithm.top_entropy_fraction is None
-        else top_entropy_mask(batch.entropy_old, algorithm.top_entropy_fraction)
+        else top_entropy_mask(batch.entropy_old, algorithm.top_entropy_fraction, counted=weight > 0)
     )
     importance = (
         None

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from client.credentials import home_folder
-from client.extras import require
+from client.extras import require, require_platform
 
 FAILED, USAGE, ALREADY_UP = 1, 2, 3
 
@@ -40,7 +40,7 @@ def up(
     from client.front import Address, AlreadyUp, CannotStart, Front, check_ports, lock_home, prepare_home
     from client.up import supervisor_command
 
-    require("store", "embedded", "api", "worker", "trainer", "dashboard")
+    require_platform()
     folder, address = home_folder(home), Address(api_port, dashboard_port)
     try:
         prepare_home(folder)

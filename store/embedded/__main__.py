@@ -30,7 +30,9 @@ class HomeInUse(RuntimeError):  # noqa: N818
 @contextmanager
 def locked(home: Path) -> Iterator[None]:
     """Hold `home/embedded.lock`. HomeInUse when another process does. The kernel lets go of it however we end."""
-    with (home / "embedded.lock").open("a+") as file:
+    path = home / "embedded.lock"
+    path.touch(mode=0o600)
+    with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,6 +1,7 @@
 """Folders for unix sockets: 0700, so that other users of the machine cannot connect, and always the same for a home.
 
-A socket's path may have 107 bytes at most. It lies in the home when it fits there, else in the temporary folder.
+A socket's path may have 107 bytes at most, and a comma would end it for libpq. It lies in the home when it can, else in
+the temporary folder.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ _LONGEST_NAME = "postgres/.s.PGSQL.5432"
 def run_dir(home: Path) -> Path:
     """The folder below which the sockets of this home lie; made when missing. PermissionError when it is not ours."""
     inside = home / "run"
-    if len(os.fsencode(inside / _LONGEST_NAME)) <= _LONGEST_SOCKET_PATH:
+    if "," not in str(inside) and len(os.fsencode(inside / _LONGEST_NAME)) <= _LONGEST_SOCKET_PATH:
         return _own(inside)
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     # Not $TMPDIR as it is: it may differ between the shells that start the same home, and be long itself.

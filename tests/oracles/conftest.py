@@ -1,7 +1,7 @@
 """Other projects' code as oracles: Asym's numbers against verl's and TRL's, and how far apart they were.
 
-The packages come with the extra `oracles`. Without one its tests are skipped and say so; a package that is there but
-broken is an error. They are imported by the tests that need them only, since that takes seconds.
+`./dev setup` installs the packages. Without one its tests are skipped and say so; a package that is there but broken
+is an error. They are imported by the tests that need them only, since that takes seconds.
 """
 
 import importlib
@@ -20,7 +20,7 @@ VERSIONS = {"verl": "0.9.1", "trl": "1.16.0"}
 
 def imported(package: str, module: str) -> ModuleType:
     if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} {VERSIONS[package]} is not installed: pip install --no-deps, see the extra `oracles`")
+        pytest.skip(f"{package} {VERSIONS[package]} is not installed: ./dev setup does it")
     assert importlib.metadata.version(package) == VERSIONS[package]
     return importlib.import_module(module)
 

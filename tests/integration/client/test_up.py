@@ -18,6 +18,7 @@ import pytest
 
 from client import Asym, AsymError
 from client.front import free_port, is_up
+from store.database import Database
 
 WriteSpec = Callable[..., Path]
 START_SECONDS = 120.0
@@ -309,6 +310,24 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(fresh_platform: Platform
     assert fresh_platform.wait() == 1
     assert "ASYM_LEASE_SECONDS" in fresh_platform.output
     assert fresh_platform.processes() == []
+
+
+def test_servers_of_one_s_own_are_used_and_left_alone(
+    environment: dict[str, str], home: Path, models_cache: Path, database: Database
+) -> None:
+    platform = Platform(home, environment, models_cache)
+    try:
+        platform.start()
+        platform.wait_until_ready()
+        assert platform.readyz() == 200
+        parts = {process.cmdline()[2] for process in platform.supervisor.children()}
+        assert parts == {"api", "worker", "dashboard"}
+        os.kill(platform.pid, signal.SIGINT)
+        assert platform.wait() == 0
+        assert platform.processes() == []
+    finally:
+        platform.clean_up()
+    database.ping()
 
 
 @pytest.mark.timeout(1000)

@@ -96,7 +96,10 @@ def snapshot(database: Database) -> Callable[[str], dict[str, list[Any]]]:
         with database.transaction() as session:
             return {
                 table: sorted(
-                    session.scalars(text(f"SELECT row_to_json(t)::text FROM {table} t WHERE {key} = :id"), {"id": job_id})
+                    session.scalars(
+                        text(f"SELECT row_to_json(t)::text FROM {table} t WHERE {key} = :id"),  # noqa: S608 - above
+                        {"id": job_id},
+                    )
                 )
                 for table, key in tables.items()
             }

@@ -201,7 +201,9 @@ def test_two_payloads_with_one_key_at_the_same_moment(database, identity, make_s
         assert sorted(pool.map(create, range(2)), key=str) == [True, "conflict"]
 
 
-def test_references_to_what_the_team_does_not_have_are_named(database, identity, make_spec, dataset, make_key, make_dataset):
+def test_references_to_what_the_team_does_not_have_are_named(
+    database, identity, make_spec, dataset, make_key, make_dataset
+):
     theirs = make_dataset(make_key().identity).id
     gone = make_dataset(identity).id
     with database.transaction() as session:

@@ -46,9 +46,14 @@ def test_a_stale_attempt_writes_nothing(database, running, claim, snapshot, acti
     if why == "ahead of its time":
         attempt += 1
     before = snapshot(job_id)
-    with pytest.raises(LeaseLost), database.transaction() as session:
-        session.execute(update(Job).where(Job.id == job_id).values(name="written by the stale attempt"))
-        action(session, "job_none" if why == "unknown" else job_id, attempt)
+
+    def write_and_act():
+        with database.transaction() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(name="written by the stale attempt"))
+            action(session, "job_none" if why == "unknown" else job_id, attempt)
+
+    with pytest.raises(LeaseLost):
+        write_and_act()
     assert snapshot(job_id) == before
 
 
@@ -205,9 +210,7 @@ MOVES += [f"finish {S.FAILED}", "crash", "give back"]
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.sampled_from(MOVES), max_size=12))
-def test_no_walk_leaves_the_transition_table(
-    database, identity, queue_job, job, states, worker_id, moves
-):
+def test_no_walk_leaves_the_transition_table(database, identity, queue_job, job, states, worker_id, moves):
     with database.transaction() as session:
         session.execute(delete(Job))
     job_id = queue_job(resources={"max_attempts": 3})

@@ -79,7 +79,16 @@ def again(database, claim):
 
 def test_a_batch_lands_in_every_table(record, running, history, job):
     log = events.Log(time=1, level="warning", code="mostly_truncated", message="too long", step=1, data={"share": 0.9})
-    happened = [started(), evaluation(0, 0.1), step(1), rollouts(1), step(2), evaluation(2, 0.5), checkpoint(2, 0.5), log]
+    happened = [
+        started(),
+        evaluation(0, 0.1),
+        step(1),
+        rollouts(1),
+        step(2),
+        evaluation(2, 0.5),
+        checkpoint(2, 0.5),
+        log,
+    ]
     record(running, 1, *happened, events.Done(time=2, step=5), lines=["first", "second"])
     row = job(running.job_id)
     assert (row.step, row.steps, row.seconds_per_step, row.batch) == (2, 5, 2.0, 1)
@@ -95,7 +104,11 @@ def test_a_batch_lands_in_every_table(record, running, history, job):
         "state", "state", "message", "eval", "step", "step", "eval", "checkpoint", "message", "message",
     ]  # fmt: skip
     assert [event.id for event in told] == sorted(event.id for event in told)
-    assert (told[8].level, told[8].data["code"], told[8].data["data"]) == ("warning", "mostly_truncated", {"share": 0.9})
+    assert (told[8].level, told[8].data["code"], told[8].data["data"]) == (
+        "warning",
+        "mostly_truncated",
+        {"share": 0.9},
+    )
     assert [log.line for log in history("logs_after", running.job_id, 0, 10)] == ["first", "second"]
     (stored,) = history("checkpoints", running.job_id)
     assert (stored.step, stored.score, stored.path) == (2, 0.5, f"jobs/{running.job_id}/attempts/1/checkpoints/2")
