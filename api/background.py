@@ -6,10 +6,12 @@ again, for without it streams would fall silent, or dead workers would keep thei
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TypeVar
 
-from anyio import create_task_group, to_thread
+from anyio import to_thread
 
 from api.problems import DATABASE_AWAY
 from api.state import ApiState
@@ -19,18 +21,20 @@ logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 5.0
 
+Result = TypeVar("Result")
+
 
 @asynccontextmanager
-async def running(works: Mapping[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
-    """Each of `works`, by its name, runs while the block does, started again if it must be.
-
-    At the end they are cancelled, and what they do in threads is waited for.
-    """
-    async with create_task_group() as group:
-        for name, work in works.items():
-            group.start_soon(_kept_running, name, work, name=name)
+async def running(name: str, work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """`work` runs while the block does, started again if it must be; at the end it is cancelled and waited for."""
+    # A plain task: it is cancelled once, and may then close its connection. A task group would cancel that as well.
+    task = asyncio.create_task(_kept_running(name, work), name=name)
+    try:
         yield
-        group.cancel_scope.cancel()
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _kept_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -49,7 +53,7 @@ async def sweep_regularly(state: ApiState) -> None:
     while True:
         await asyncio.sleep(pause)
         try:
-            result = await to_thread.run_sync(_sweep_once, state)
+            result = await _to_its_end(partial(_sweep_once, state))
         except DATABASE_AWAY as error:
             # While the database was away nobody could renew: everyone gets a whole lease to come back.
             logger.warning("sweeper: the database does not answer: %s", str(error).partition("\n")[0])
@@ -58,6 +62,16 @@ async def sweep_regularly(state: ApiState) -> None:
         pause = settings.sweep_seconds
         for job_id in result.expired:
             logger.warning("sweeper: %s was taken from a worker that did not renew its lease", job_id)
+
+
+async def _to_its_end(call: Callable[[], Result]) -> Result:
+    """`call` in a thread; when cancelled, only after it has returned, for until then it uses the database."""
+    calling = asyncio.ensure_future(to_thread.run_sync(call))
+    try:
+        return await asyncio.shield(calling)
+    except asyncio.CancelledError:
+        await asyncio.wait([calling])
+        raise
 
 
 def _sweep_once(state: ApiState) -> SweepResult:

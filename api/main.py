@@ -61,11 +61,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: ApiState = app.state.api
     # As many requests at once as there are connections: the others wait for a thread, without a time limit.
     to_thread.current_default_thread_limiter().total_tokens = 2 * POOL_SIZE - READERS
-    works = {
-        "event listener": partial(listen, state.database_url, state.feeds),
-        "sweeper": partial(sweep_regularly, state),
-    }
-    async with running(works):
+    async with (
+        running("event listener", partial(listen, state.database_url, state.feeds)),
+        running("sweeper", partial(sweep_regularly, state)),
+    ):
         yield
     state.feeds.close()
     await state.feeds.wait_closed()

@@ -10,9 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from client.errors import Unreachable
+from client.errors import AsymError, Unreachable
 from client.results import TERMINAL, Job
 from client.sdk import Asym
+from client.transport import PASSING
 
 LABELS = {
     "group/accuracy": "accuracy",
@@ -77,7 +78,7 @@ def look(asym: Asym, job_id: str) -> Standing:
 def follow(asym: Asym, job_id: str) -> Iterator[Standing]:
     """Where the job stands, every second, the last one being its end.
 
-    An API that goes away for a while (a restart) is waited for, two minutes at most; then Unreachable.
+    An API or database that goes away for a while (a restart) is waited for, two minutes at most; then AsymError.
     """
     last: Standing | None = None
     away_since: float | None = None
@@ -88,11 +89,12 @@ def follow(asym: Asym, job_id: str) -> Iterator[Standing]:
             yield last
             if last.ended:
                 return
-        except Unreachable:
+        except AsymError as error:
+            passing = isinstance(error, Unreachable) or error.status in PASSING
             away_since = away_since or time.monotonic()
-            if last is None or time.monotonic() - away_since > PATIENCE_SECONDS:
+            if not passing or last is None or time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise
-            yield replace(last, note="the API does not answer; trying again")
+            yield replace(last, note=f"{error.title}; trying again")
         time.sleep(POLL_SECONDS)
 
 

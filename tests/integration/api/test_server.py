@@ -211,7 +211,7 @@ def test_a_bug_is_a_500_that_tells_nothing(settings, member):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nowhere", 404), ("PUT", "/jobs", 405), ("GET", "/jobs/job_%00", 422), ("GET", "/jobs?limit=0", 422)],
+    [("GET", "/nowhere", 404), ("PUT", "/jobs", 405), ("GET", "/jobs/job_%00", 404), ("GET", "/jobs?limit=0", 422)],
 )
 def test_every_refusal_is_a_problem(member, method, path, status):
     response = member.request(method, path)

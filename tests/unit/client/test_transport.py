@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from client import Asym, AsymError, Unreachable, transport
+from client import Asym, AsymError, Unreachable, progress, transport
 from client.front import free_port
 
 JOB = {"id": "job_1", "status": "running"}
@@ -229,3 +229,23 @@ def test_waiting_gives_up_at_its_timeout(server: Server, asym: Asym) -> None:
     server.answer(200, JOB)
     with pytest.raises(TimeoutError, match="still running"):
         asym.wait("job_1", timeout=0.1)
+
+
+def test_following_a_job_outlasts_an_outage(server: Server, asym: Asym, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.001)
+    job = {**JOB, "progress": {"step": 1, "steps": 2, "eta_seconds": None}, "queue": None, "spec": {"eval": []}}
+    server.answer(200, job)
+    server.answer(200, {"keys": {}})
+    for _ in range(4):  # the first try and its retries
+        server.answer(503, {"title": "Service Unavailable"})
+    server.answer(200, {**job, "status": "succeeded"})
+    server.answer(200, {"keys": {}})
+    seen = [(standing.job["status"], standing.note) for standing in progress.follow(asym, "job_1")]
+    assert seen[1] == ("running", "Service Unavailable; trying again")
+    assert seen[2] == ("succeeded", "")
+
+
+def test_following_a_job_that_is_gone_is_an_error(server: Server, asym: Asym) -> None:
+    server.answer(404, {"title": "Not Found"})
+    with pytest.raises(AsymError, match="Not Found"):
+        list(progress.follow(asym, "job_1"))
