@@ -45,6 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve the HTTP interface of Asym.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--access-log", action="store_true", help="log every request; a dashboard that polls makes many")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # It reports the obvious each time the schema's version is read, which /readyz does.
@@ -55,7 +56,12 @@ def main() -> int:
         print(f"api: {error}", file=sys.stderr)
         return 2
     config = uvicorn.Config(
-        app, host=arguments.host, port=arguments.port, log_config=None, timeout_graceful_shutdown=SHUTDOWN_SECONDS
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        log_config=None,
+        access_log=arguments.access_log,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     server = Server(config, app.state.api)
     server.run()

@@ -1,7 +1,7 @@
 """Thinning a curve keeps what a reader looks for."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.metrics.downsampling import keep
@@ -26,6 +26,7 @@ def test_a_null_among_numbers_is_kept_beside_the_extremes():
     assert {40, 41, 42} <= set(keep(values, 8))
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(2, 50))
 def test_what_is_kept(values, max_points):
     kept = keep(values, max_points)
@@ -43,6 +44,7 @@ def test_what_is_kept(values, max_points):
         assert (kept[0], kept[-1]) == (0, len(values) - 1)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(2, 50))
 def test_histograms_are_thinned_evenly(count, max_points):
     kept = keep([[n] for n in range(count)], max_points)

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.datasets.multipart import UploadForm, boundary_of
@@ -45,6 +45,7 @@ def read(data, sizes=(65536,), max_file_bytes=10_000):
     return form, bytes(received)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
 def test_the_pieces_do_not_matter(sizes):
     data = body(text_part(b"name", "Übung".encode()), file_part(FILE), text_part(b"columns", b"{}"))
