@@ -45,7 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve the HTTP interface of Asym.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--access-log", action="store_true", help="log every request; a dashboard that polls makes many")
+    parser.add_argument(
+        "--access-log", action="store_true", help="log every request; a dashboard that polls makes many"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # It reports the obvious each time the schema's version is read, which /readyz does.

@@ -5,6 +5,7 @@ It owns the order of things within a step and what is carried from one to the ne
 no file but the run's own folder (`trainer.run` makes all that).
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from trainer.sampling_order import SamplingOrder
 from trainer.spec.events import Checkpoint, Eval, Metrics, Rollouts, Step
 from trainer.spec.job import JobSpec
 from trainer.update import Batch, learning_rate, optimizer_tensors, update
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -227,6 +230,7 @@ def write_checkpoint(run: Training, metrics: Metrics) -> None:
         },
     )
     run.scores = scores
+    logger.info("checkpoint of step %d written, %d bytes", run.step, written.bytes)
     run.events.emit(
         Checkpoint,
         step=run.step,

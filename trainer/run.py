@@ -1,5 +1,6 @@
 """Makes a `Training` out of a spec: device, policy, data, verifier, engine; and puts a checkpoint's state back."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from trainer.spec.dataset import detect_format, read_problems
 from trainer.spec.events import Started
 from trainer.spec.job import Columns, JobSpec
 from trainer.update import make_optimizer, restore_optimizer
+
+logger = logging.getLogger(__name__)
 
 VERIFIER_PROCESSES = 2
 
@@ -97,6 +100,15 @@ def open_training(
         )
         if loaded is not None:
             restore(training, loaded)
+        logger.info(
+            "training %s (%d parameters) on %s from step %d to %d, %d prompts",
+            spec.model.id,
+            policy.parameters,
+            device,
+            training.step,
+            spec.train.steps,
+            len(prompts),
+        )
         events.emit(
             Started,
             resumed_from=training.step,
