@@ -112,7 +112,7 @@ def free_ports(count):
     return ports
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(tmp_path_factory, request):
     home = tmp_path_factory.mktemp("asym")
     # Making builtin/tiny-arith takes a minute; it is the same each time.
@@ -131,13 +131,13 @@ def stack(tmp_path_factory, request):
                 print(f"--- {log.name}\n{log.read_text()[-4000:]}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(stack):
     with Asym(home=stack.home) as api:
         yield api
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def submit(api, tmp_path_factory):
     """submit(name, steps, **sections): a small job on builtin/tiny-arith; its id."""
     folder = tmp_path_factory.mktemp("data")
@@ -167,7 +167,7 @@ def submit(api, tmp_path_factory):
     return submit
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(api, submit):
     """A run that has ended well."""
     job_id = submit("arith-finished", STEPS)
@@ -176,7 +176,7 @@ def finished(api, submit):
     return job_id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running(api, submit, finished):
     """A run that goes on for the whole session and has done some steps."""
     job_id = submit("arith-running", ENDLESS)
@@ -188,7 +188,7 @@ def running(api, submit, finished):
     api.cancel(job_id)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     with sync_playwright() as playwright:
         path = os.environ.get("ASYM_CHROMIUM", "/usr/bin/chromium")
