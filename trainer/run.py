@@ -148,7 +148,9 @@ def restore(training: Training, loaded: checkpoint.Loaded) -> None:
     training.tokens = loaded.state["tokens"]
     training.order.load_state_dict(loaded.state["order"])
     training.warnings = WarningState.from_dict(loaded.state["warnings"])
-    training.scores = dict(loaded.state["scores"])
+    # The state was written before the pruning that followed it.
+    checkpoints = training.run_dir / "checkpoints"
+    training.scores = {step: score for step, score in loaded.state["scores"] if (checkpoints / str(step)).is_dir()}
 
 
 def load_benchmark(spec: JobSpec, index: int, policy: Policy, folders: Folders, events: EventStream) -> PromptSet:

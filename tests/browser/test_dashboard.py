@@ -152,7 +152,8 @@ def test_a_comparison_travels_in_its_address(page, stack, finished, running):
         chart(page, title)
     colors = [
         {
-            chip.text_content().split()[0][:14]: chip.locator(".mark").evaluate("n => n.style.borderTopColor")
+            # The name, without the value that follows it.
+            re.match(r"[a-z-]+", chip.text_content())[0]: chip.locator(".mark").evaluate("n => n.style.borderTopColor")
             for chip in chart(page, title).locator(".chip").all()
         }
         for title in ("group/accuracy", "reward/mean")

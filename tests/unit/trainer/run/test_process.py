@@ -150,6 +150,15 @@ def test_a_stopped_run_resumed_equals_one_that_never_stopped(start: Start, tmp_p
         assert (second.folder / "checkpoints" / "5" / name).read_bytes() == expected, name
 
 
+def test_a_resumed_run_prunes_what_is_there_and_not_what_was(start: Start, tmp_path: Path):
+    every_step = {"every": 1, "keep_last": 1}
+    assert finish(start("longer", train={"steps": 2}, checkpoint=every_step), tmp_path / "longer").returncode == 0
+    process = start("longer", "--resume", "latest", train={"steps": 4}, checkpoint=every_step)
+    resumed = finish(process, tmp_path / "longer")
+    assert resumed.returncode == 0, resumed.stderr
+    assert [path.name for path in (resumed.folder / "checkpoints").iterdir()] == ["4"]
+
+
 def test_a_run_that_diverges_fails_with_its_step_and_keeps_its_checkpoint(start: Start, tmp_path: Path):
     run = finish(start("diverged", optim={"lr": 1e30}, checkpoint={"every": 1, "keep_last": 5}), tmp_path / "diverged")
     assert run.returncode == EXIT_USER_ERROR
