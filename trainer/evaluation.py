@@ -8,8 +8,9 @@ from pathlib import Path
 
 from trainer.coverage import coverage_metrics
 from trainer.engines import Engine
+from trainer.judging import judge
 from trainer.prompts import PromptSet
-from trainer.rewards import VerifierPool, VerifyItem
+from trainer.rewards import VerifierPool
 from trainer.spec.events import Metrics
 from trainer.spec.job import EvalSpec, JobSpec
 
@@ -47,13 +48,7 @@ def evaluate(
         max_new_tokens=spec.max_new_tokens or job.rollout.max_new_tokens,
         seed=(job.seed, zlib.crc32(spec.name.encode())),
     )
-    texts = [decode(generation.token_ids) for generation in generations]
-    verdicts = verifier.score(
-        [
-            VerifyItem(text, prompts[generation.prompt_index].answer, prompts[generation.prompt_index].kind)
-            for text, generation in zip(texts, generations, strict=True)
-        ]
-    )
+    texts, verdicts = judge(verifier, decode, prompts, generations)
     threshold = job.algorithm.success_threshold
     correct = [verdict.reward >= (1.0 if threshold is None else threshold) for verdict in verdicts]
     counts = [[0, 0] for _ in prompts]

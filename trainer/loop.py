@@ -60,7 +60,7 @@ class Training:
     step: int = 0
     tokens: int = 0
     warnings: WarningState = field(default_factory=WarningState)
-    scores: dict[int, float | None] | None = None
+    scores: dict[int, float | None] = field(default_factory=dict)
     """Checkpoints on disk: step -> value of `checkpoint.keep_best` there."""
 
 
@@ -215,7 +215,7 @@ def write_checkpoint(run: Training, metrics: Metrics) -> None:
     value = metrics.get(best) if best is not None else None
     score_here = float(value) if isinstance(value, int | float) else None
     folder = run.run_dir / "checkpoints"
-    scores = {**(run.scores or {}), run.step: score_here}
+    scores = {**run.scores, run.step: score_here}
     written = checkpoint.write(
         folder,
         run.step,

@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from trainer.advantages import correct_rollouts
 from trainer.engines import Engine, Generation
 from trainer.forward import Sequences
+from trainer.judging import judge
 from trainer.prompts import Prompt, PromptSet
-from trainer.rewards import VerifierPool, VerifyItem
+from trainer.rewards import VerifierPool
 from trainer.sampling_order import SamplingOrder
 from trainer.spec.events import Metrics, Rollout
 from trainer.spec.job import JobSpec
@@ -151,13 +152,7 @@ class Sampler:
             )
             rollout_seconds += time.perf_counter() - started
             started = time.perf_counter()
-            texts = [self._decode(generation.token_ids) for generation in generations]
-            verdicts = self._verifier.score(
-                [
-                    VerifyItem(text, prompts[generation.prompt_index].answer, prompts[generation.prompt_index].kind)
-                    for text, generation in zip(texts, generations, strict=True)
-                ]
-            )
+            texts, verdicts = judge(self._verifier, self._decode, prompts, generations)
             reward_seconds += time.perf_counter() - started
             groups: list[list[Sampled]] = [[] for _ in prompts]
             for generation, text, verdict in zip(generations, texts, verdicts, strict=True):
