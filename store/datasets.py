@@ -33,6 +33,7 @@ def create(
     format: Format,
     columns: list[str],
     rows: int,
+    unanswered_rows: int = 0,
     bytes: int,
     sha256: str,
 ) -> Dataset:
@@ -47,6 +48,7 @@ def create(
         format=format,
         columns=columns,
         rows=rows,
+        unanswered_rows=unanswered_rows,
         bytes=bytes,
         sha256=sha256,
     )

@@ -102,6 +102,7 @@ class Dataset(Base):
     format: Mapped[str]
     columns: Mapped[list[str]]
     rows: Mapped[int] = mapped_column(BigInteger)
+    unanswered_rows: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)

@@ -15,6 +15,7 @@ from trainer.spec.dataset import Message, Problem, apply_template, last_user_tex
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+UNANSWERED = "unanswered"
 TOO_LONG = "too_long"
 EMPTY = "empty"
 SPECIAL_ONLY = "special_only"
@@ -36,7 +37,7 @@ class PromptSet:
     prompts: list[Prompt]
     dropped: dict[str, list[int]]
     """Reason -> rows: `too_long` (over max_prompt_tokens), `empty` (no token at all), `special_only` (a user text
-    that consists of special tokens)."""
+    that consists of special tokens), and `unanswered` where the data set's reader passed rows over."""
 
     @property
     def dropped_count(self) -> int:

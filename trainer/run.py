@@ -15,7 +15,7 @@ from trainer.evaluation import Benchmark
 from trainer.event_stream import EventStream
 from trainer.loop import Training
 from trainer.models import Policy, load_policy
-from trainer.prompts import PromptSet, build_prompts
+from trainer.prompts import UNANSWERED, PromptSet, build_prompts
 from trainer.rewards import VerifierPool
 from trainer.rollouts import Decoder, Sampler
 from trainer.run_warnings import WarningState
@@ -168,13 +168,16 @@ def load_prompts(
         raise RunError("data_not_found", f"there is no file for the data {reference!r}" + (f": {path}" if path else ""))
     with path.open("rb") as file:
         data_format = detect_format(path.name, file.read(65536))
+    unanswered: list[int] = []
     prompts = build_prompts(
-        read_problems(path, data_format, columns),
+        read_problems(path, data_format, columns, unanswered=unanswered),
         policy.tokenizer,
         max_prompt_tokens=spec.data.max_prompt_tokens,
         system_prompt=spec.data.system_prompt,
         prompt_template=spec.data.prompt_template,
     )
+    if unanswered:
+        prompts.dropped[UNANSWERED] = unanswered
     for reason, rows in prompts.dropped.items():
         if rows:
             events.log(

@@ -25,6 +25,7 @@ def store(
     format: datasets.Format,
     columns: list[str],
     rows: int,
+    unanswered_rows: int,
 ) -> Dataset:
     """Give the received file its place and its row: both or, as far as the two can be kept together, neither."""
     path = state.artifacts.dataset_path(incoming.sha256, format)
@@ -37,6 +38,7 @@ def store(
             format=format,
             columns=columns,
             rows=rows,
+            unanswered_rows=unanswered_rows,
             bytes=incoming.bytes,
             sha256=incoming.sha256,
         )

@@ -16,6 +16,7 @@ DATASET_EXAMPLE = {
     "format": "jsonl",
     "columns": ["question", "answer"],
     "rows": 7473,
+    "unanswered_rows": 0,
     "bytes": 4166206,
     "sha256": "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
     "created_at": "2026-01-15T09:30:00Z",
@@ -48,6 +49,9 @@ class DatasetOut(BaseModel):
     columns: list[str]
     """The file's columns that hold the prompts and the answers."""
     rows: int
+    """The rows that can be trained on."""
+    unanswered_rows: int
+    """Rows of a Parquet file that are passed over because their answer is null or empty."""
     bytes: int
     sha256: str
     """Of the file as it was uploaded."""

@@ -97,6 +97,7 @@ def _accept(state: ApiState, identity: Identity, form: UploadForm, incoming: Inc
         format=format,
         columns=[column for role in ("prompt", "answer") for column in inspection.sources[role]],
         rows=inspection.rows,
+        unanswered_rows=inspection.unanswered_count,
     )
 
 

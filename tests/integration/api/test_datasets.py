@@ -38,6 +38,7 @@ def test_an_upload_is_stored_by_its_content_and_can_be_read(member, settings):
             "format": "jsonl",
             "columns": ["question", "answer"],
             "rows": 20,
+            "unanswered_rows": 0,
             "bytes": len(SUMS),
             "sha256": sha256,
         }
@@ -112,6 +113,17 @@ def test_csv_and_parquet_are_read_too(member):
     assert (parquet["format"], parquet["rows"], parquet["columns"]) == ("parquet", 3, ["problem", "answer"])
     rows = member.get(f"/datasets/{parquet['id']}/rows", params={"after": 1}).json()["data"]
     assert [(row["row"], row["answer"]) for row in rows] == [(2, "4"), (3, "6")]
+
+
+def test_rows_of_parquet_without_an_answer_are_passed_over_and_counted(member):
+    table = io.BytesIO()
+    pq.write_table(pa.table({"problem": ["1+1=", "2+2=", "3+3="], "answer": ["2", "", "6"]}), table)
+    dataset = upload(member, table.getvalue(), "sums.parquet").json()
+    assert (dataset["rows"], dataset["unanswered_rows"]) == (2, 1)
+    rows = member.get(f"/datasets/{dataset['id']}/rows").json()["data"]
+    assert [(row["row"], row["answer"]) for row in rows] == [(1, "2"), (3, "6")]
+    lines = upload(member, jsonl([{"problem": "1+1=", "answer": ""}]))
+    assert (lines.status_code, lines.json()["errors"][0]["line"]) == (422, 1)
 
 
 def test_columns_with_other_names_are_named_at_the_upload(member):

@@ -4,6 +4,7 @@
     verl            {prompt: chat messages, reward_model: {ground_truth: text | {target: text}}, ...}
     TRL             {prompt: text or messages, answer | solution | ground_truth | completion}
     problem sets    {problem | question | instruction, answer | solution | ...}; an `input` is added to `instruction`
+    benchmarks      MATH-500, AIME, AMC23, OlympiadBench (`final_answer`, a list of one), capitalised columns too
     chat            {messages: [...], answer}; without an answer column the last message, if it is the assistant's
 
 Where a row offers several, the first of `PROMPT_COLUMNS` that is not null is the prompt. An answer column that states
@@ -21,9 +22,9 @@ from trainer.spec.dataset.final_answer import stated_answer, worked_answer
 from trainer.spec.dataset.problem import Message, Problem, Record
 from trainer.spec.job import Columns, RewardSpec
 
-PROMPT_COLUMNS = ("prompt", "problem", "question", "instruction", "messages")
-STATED_ANSWERS = ("answer", "reward_model.ground_truth", "ground_truth", "final_answer")
-WORKED_ANSWERS = ("solution", "completion", "output")
+PROMPT_COLUMNS = ("prompt", "problem", "question", "instruction", "messages", "Problem", "Question")
+STATED_ANSWERS = ("answer", "reward_model.ground_truth", "ground_truth", "final_answer", "Answer")
+WORKED_ANSWERS = ("solution", "completion", "output", "Solution")
 KIND_COLUMN = "kind"
 REWARD_KINDS: tuple[str, ...] = get_args(RewardSpec.model_fields["kind"].annotation)
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})

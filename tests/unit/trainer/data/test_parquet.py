@@ -52,8 +52,13 @@ def test_plain_columns_and_numbers():
 def test_pandas_numbers_with_gaps(tmp_path):
     path = tmp_path / "data.parquet"
     path.write_bytes(parquet({"prompt": ["a", "b"], "answer": pa.array([42.0, None])}))
-    assert inspect(path, "parquet").errors == [RowError(2, "answer", "missing: it is null")]
-    assert next(read_problems(path, "parquet")).answer == "42"
+    inspection = inspect(path, "parquet")
+    assert (inspection.rows, inspection.errors) == (1, [])
+    assert inspection.unanswered == [RowError(2, "answer", "missing: it is null")]
+    assert inspect(path, "parquet", skip_unanswered=False).errors == inspection.unanswered
+    passed_over: list[int] = []
+    assert [problem.answer for problem in read_problems(path, "parquet", unanswered=passed_over)] == ["42"]
+    assert passed_over == [2]
 
 
 def test_bad_rows_are_reported():
@@ -61,11 +66,9 @@ def test_bad_rows_are_reported():
     data["prompt"][2] = []
     data["reward_model"][6] = {"ground_truth": {"question": "q", "target": ""}, "style": "rule"}
     data["prompt"][8] = None
-    assert [(error.line, error.field) for error in report(parquet(data)).errors] == [
-        (3, "prompt"),
-        (7, "reward_model.ground_truth"),
-        (9, "prompt"),
-    ]
+    inspection = report(parquet(data))
+    assert [(error.line, error.field) for error in inspection.errors] == [(3, "prompt"), (9, "prompt")]
+    assert [(row.line, row.field) for row in inspection.unanswered] == [(7, "reward_model.ground_truth")]
 
 
 def test_text_that_is_not_utf8_is_reported():

@@ -54,6 +54,24 @@ def read(tmp_path):
         ({"question": QUESTION, "final_answer": "5", "difficulty": 3}, QUESTION, "5"),
         ({"instruction": "Add.", "input": "2 and 3", "output": "5"}, "Add.\n\n2 and 3", "5"),
         ({"instruction": QUESTION, "input": "", "output": "5"}, QUESTION, "5"),
+        # benchmarks as they are published
+        (
+            {"problem": QUESTION, "solution": "s", "answer": r"\frac{1}{2}", "level": 2, "unique_id": "test/a.json"},
+            QUESTION,
+            r"\frac{1}{2}",
+        ),
+        ({"ID": "2024-II-4", "Problem": QUESTION, "Solution": "s", "Answer": 33}, QUESTION, "33"),
+        (
+            {"id": 60, "problem": QUESTION, "solution": r"s \boxed{204}", "answer": "204", "year": "2024"},
+            QUESTION,
+            "204",
+        ),
+        ({"id": 0, "answer": 27.0, "url": "https://example.org", "question": QUESTION}, QUESTION, "27"),
+        (
+            {"question": QUESTION, "solution": ["s"], "final_answer": ["2,3"], "context": None, "unit": None},
+            QUESTION,
+            "2,3",
+        ),
         # chat
         ({"messages": CHAT, "answer": "5"}, MESSAGES, "5"),
         ({"messages": [*CHAT, {"role": "assistant", "content": "#### 5"}]}, MESSAGES, "5"),
@@ -214,6 +232,9 @@ def test_rows_without_an_answer_can_be_passed_over(tmp_path):
     assert [error.line for error in lenient.unanswered] == [2, 3]
     path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n")
     assert inspect(path, "jsonl", skip_unanswered=True).ok
-    assert [problem.row for problem in read_problems(path, "jsonl", skip_unanswered=True)] == [1]
+    passed_over: list[int] = []
+    kept = read_problems(path, "jsonl", skip_unanswered=True, unanswered=passed_over)
+    assert [problem.row for problem in kept] == [1]
+    assert passed_over == [2, 3]
     with pytest.raises(DataError, match="line 2: answer: is empty"):
         list(read_problems(path, "jsonl"))
