@@ -11,62 +11,32 @@ import re
 import signal
 import sys
 import threading
-import traceback
 from pathlib import Path
-from typing import TextIO
 
 import pydantic
 import yaml
 
-from trainer.errors import CheckpointError, RunError
+from trainer.errors import RunError
 from trainer.event_stream import EventStream
+from trainer.process import run_process
 from trainer.spec import JobSpec
-from trainer.spec.events import (
-    EXIT_DONE,
-    EXIT_INFRASTRUCTURE_ERROR,
-    EXIT_STOPPED,
-    EXIT_USER_ERROR,
-    Done,
-    Failed,
-    Stopped,
-)
+from trainer.spec.events import EXIT_DONE, EXIT_INFRASTRUCTURE_ERROR, EXIT_STOPPED, Done, Stopped
 
 logger = logging.getLogger("trainer")
-
-EVIDENCE_LINES = 20
 
 
 def main() -> int:
     arguments = parse_arguments()
-    events = EventStream(claim_stdout())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if arguments.supervised:
         threading.Thread(target=die_with_supervisor, daemon=True).start()
-    try:
-        return run(arguments, events, stop)
-    except RunError as error:
-        return fail(events, "user", error.code, error.message, step=error.step, evidence=error.evidence)
-    except CheckpointError as error:
-        return fail(events, "infrastructure", "checkpoint_damaged", str(error))
-    except OSError as error:
-        return fail(events, "infrastructure", "operating_system", str(error))
-    except Exception as error:  # noqa: BLE001 - the process's outermost boundary: whatever it was, the run's reader hears it
-        return fail(
-            events,
-            "infrastructure",
-            "internal_error",
-            f"{type(error).__name__}: {error}",
-            evidence=traceback.format_exc().splitlines()[-EVIDENCE_LINES:],
-        )
+    return run_process(lambda events: run(arguments, events, stop))
 
 
 def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Event) -> int:
     spec = read_spec(arguments.spec)
-    # Threads that spin while they wait for each other bring a busy machine to a crawl; OpenMP reads this once.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch and transformers take seconds to import; a bad spec should not have to wait for them.
     import torch
 
@@ -125,29 +95,6 @@ def read_spec(path: Path) -> JobSpec:
     except pydantic.ValidationError as error:
         lines = [f"{'.'.join(map(str, each['loc'])) or 'spec'}: {each['msg']}" for each in error.errors()]
         raise RunError("bad_spec", f"{path} is no job spec: {'; '.join(lines)}", evidence=lines) from error
-
-
-def fail(
-    events: EventStream,
-    kind: str,
-    code: str,
-    message: str,
-    *,
-    step: int | None = None,
-    evidence: list[str] | None = None,
-) -> int:
-    for line in evidence or []:
-        logger.error("%s", line)
-    logger.error("%s: %s", code, message)
-    events.emit(Failed, kind=kind, code=code, message=message, step=step, evidence=evidence or [])
-    return EXIT_USER_ERROR if kind == "user" else EXIT_INFRASTRUCTURE_ERROR
-
-
-def claim_stdout() -> TextIO:
-    """Keep the real stdout for events alone: whatever else prints there goes to stderr."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return events
 
 
 def die_with_supervisor() -> None:

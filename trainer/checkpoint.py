@@ -110,6 +110,12 @@ def verify(folder: Path) -> int:
         raise CheckpointError(f"{folder} is no readable checkpoint: {error}") from error
 
 
+def read_state(folder: Path) -> dict[str, Any]:
+    """What the loop stored beside weights and optimizer. The folder has been verified."""
+    state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    return state
+
+
 def load(folder: Path) -> Loaded:
     """Verify and read a checkpoint. The model is left to the caller, at `model_dir`."""
     step = verify(folder)
@@ -117,7 +123,7 @@ def load(folder: Path) -> Loaded:
         step,
         folder / "model",
         load_file(folder / "optimizer.safetensors"),
-        json.loads((folder / "state.json").read_text()),
+        read_state(folder),
     )
 
 

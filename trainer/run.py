@@ -20,7 +20,7 @@ from trainer.rewards import VerifierPool
 from trainer.rollouts import Decoder, Sampler
 from trainer.run_warnings import WarningState
 from trainer.sampling_order import SamplingOrder
-from trainer.spec.dataset import detect_format, read_problems
+from trainer.spec.dataset import detect_format, read_problems, tiny_arith_offenders
 from trainer.spec.events import Started
 from trainer.spec.job import Columns, JobSpec
 from trainer.update import make_optimizer, restore_optimizer
@@ -54,12 +54,7 @@ def open_training(
     RunError, ModelError, DataError for what is wrong with the spec or the data; CheckpointError for a resume folder
     that is not whole.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    compute_dtype = {
-        "auto": torch.bfloat16 if device.type == "cuda" else torch.float32,
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-    }[spec.model.dtype]
+    device, compute_dtype = placement(spec)
     torch.manual_seed(spec.seed)
     loaded = None if resume is None else checkpoint.load(resume)
 
@@ -121,6 +116,17 @@ def open_training(
         yield training
 
 
+def placement(spec: JobSpec) -> tuple[torch.device, torch.dtype]:
+    """Where the policy lives, and what its forward and backward pass compute in."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    compute_dtypes = {
+        "auto": torch.bfloat16 if device.type == "cuda" else torch.float32,
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+    }
+    return device, compute_dtypes[spec.model.dtype]
+
+
 def restore(training: Training, loaded: checkpoint.Loaded) -> None:
     """Put back everything that `loop.write_checkpoint` stored, so that the run goes on as if it had never stopped."""
     before = JobSpec.model_validate(loaded.state["spec"])
@@ -168,6 +174,14 @@ def load_prompts(
         raise RunError("data_not_found", f"there is no file for the data {reference!r}" + (f": {path}" if path else ""))
     with path.open("rb") as file:
         data_format = detect_format(path.name, file.read(65536))
+    if spec.model.id == "builtin/tiny-arith":
+        offenders = tiny_arith_offenders(read_problems(path, data_format, columns), spec.data.prompt_template, limit=20)
+        if offenders:
+            raise RunError(
+                "unknown_characters",
+                f"prompts of {reference} have characters that {spec.model.id} does not know; rows "
+                f"{', '.join(map(str, offenders))}{' ...' if len(offenders) == 20 else ''}",
+            )
     unanswered: list[int] = []
     prompts = build_prompts(
         read_problems(path, data_format, columns, unanswered=unanswered),

@@ -1,4 +1,4 @@
-"""`asym train`: the trainer alone, as a subprocess, with its metrics as JSON lines on stdout and a progress bar."""
+"""`asym train` and `asym eval`: the trainer alone, as a subprocess, its metrics as JSON lines or for people."""
 
 import contextlib
 import json
@@ -11,12 +11,16 @@ from typing import IO, Annotated, Any
 
 import typer
 
+from client.cli.output import print_table
 from client.extras import require
 from client.spec_file import data_references, file_of, read_spec
 
 
 def register(app: typer.Typer) -> None:
     app.command()(train)
+    # Options are the trainer's own; --help too is answered there.
+    passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command("eval", context_settings=passed_on, add_help_option=False)(evaluate)
 
 
 def train(
@@ -36,16 +40,56 @@ def train(
     raise typer.Exit(_run(argv))
 
 
-def _run(argv: list[str]) -> int:
-    from rich.console import Console
+def evaluate(context: typer.Context) -> None:
+    """Evaluate a checkpoint, a model folder or a model id: asym eval CHECKPOINT --data test.jsonl (--help for more).
 
-    console = Console(stderr=True)
-    shown = console.is_terminal
+    A table on a terminal; else one JSON object for each benchmark.
+    """
+    require("trainer")
+    argv = [sys.executable, "-m", "trainer.eval_checkpoint", *context.args]
+    if not sys.stdout.isatty() or {"-h", "--help"} & set(context.args):
+        raise typer.Exit(_run(argv))
+    with _start(argv, stderr=None) as process:
+        events = [json.loads(line) for line in process.stdout or ()]
+    show_evaluations([event for event in events if event["type"] == "eval"])
+    raise typer.Exit(process.returncode)
+
+
+def show_evaluations(events: list[dict[str, Any]]) -> None:
+    """A row for each benchmark: pass@k with its interval, problems, what was cut."""
+
+    def metric(event: dict[str, Any], key: str) -> Any:  # noqa: ANN401 (any JSON value)
+        return event["metrics"].get(f"eval/{event['name']}/{key}")
+
+    def coverage(event: dict[str, Any], k: int) -> str:
+        value, low, high = (metric(event, f"pass_at_k/{k}{bound}") for bound in ("", "/low", "/high"))
+        return "–" if value is None else f"{value:.1%} ({low:.1%} to {high:.1%})"
+
+    last_parts = {key.rpartition("/pass_at_k/")[2] for event in events for key in event["metrics"]}
+    ks = sorted(int(part) for part in last_parts if part.isdigit())
+    print_table(
+        ["benchmark", "problems", *(f"pass@{k} (95 %)" for k in ks), "tokens", "truncated"],
+        [
+            [
+                event["name"],
+                metric(event, "problems"),
+                *(coverage(event, k) for k in ks),
+                f"{metric(event, 'length_mean'):.0f}",
+                f"{metric(event, 'truncated_fraction'):.1%}",
+            ]
+            for event in events
+        ],
+        empty="no benchmark was evaluated",
+    )
+
+
+def _start(argv: list[str], stderr: int | None) -> "subprocess.Popen[str]":
+    """The trainer, with its events on a pipe; an end that is asked of us is passed on."""
     process = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if shown else None,
+        stderr=stderr,
         text=True,
         errors="replace",
         # Ctrl-C must reach the trainer as SIGTERM, on which it finishes the step and writes a checkpoint.
@@ -53,6 +97,15 @@ def _run(argv: list[str]) -> int:
     )
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: process.terminate())
+    return process
+
+
+def _run(argv: list[str]) -> int:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    shown = console.is_terminal
+    process = _start(argv, stderr=subprocess.PIPE if shown else None)
     if process.stdout is None:
         raise AssertionError("stdout was asked for as a pipe")
     if process.stderr is None:

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,16 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 def models_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """builtin/tiny-arith is made once for all homes of this test process."""
     return tmp_path_factory.mktemp("models-cache")
+
+
+@pytest.fixture
+def environment(tmp_path: Path, models_cache: Path) -> dict[str, str]:
+    """For commands without a service: a home of their own with the builtin models in it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "models-cache").symlink_to(models_cache)
+    rest = {name: value for name, value in os.environ.items() if not name.startswith("ASYM_")}
+    return {**rest, "ASYM_HOME": str(home), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture

@@ -1,23 +1,11 @@
 """`asym train`: the real trainer without any service."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
-
-
-@pytest.fixture
-def environment(tmp_path: Path, models_cache: Path) -> dict[str, str]:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "models-cache").symlink_to(models_cache)
-    rest = {name: value for name, value in os.environ.items() if not name.startswith("ASYM_")}
-    return {**rest, "ASYM_HOME": str(home), "OMP_NUM_THREADS": "1"}
 
 
 def train(*arguments: str) -> list[str]:
