@@ -5,9 +5,9 @@ model gets the last user text as plain text. Nothing is ever cut: a prompt that 
 rows are kept by reason for the run's report.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import RunError
 from trainer.spec.dataset import Message, Problem, apply_template, last_user_text
@@ -57,11 +57,13 @@ def build_prompts(
     max_prompt_tokens: int,
     system_prompt: str | None = None,
     prompt_template: str | None = None,
+    chat_template_kwargs: Mapping[str, bool | int | str] | None = None,
 ) -> PromptSet:
     """Tokenise every problem, in order.
 
-    `system_prompt` takes the place of a system message that a row brings. RunError when the model cannot be given
-    what the spec asks for: a system prompt without a chat template, or a chat that the template refuses.
+    `system_prompt` takes the place of a system message that a row brings; `chat_template_kwargs` go to the model's
+    chat template. RunError when the model cannot be given what the spec asks for: either of them without a chat
+    template, or a chat that the template refuses.
     """
     is_chat = bool(tokenizer.chat_template)
     if system_prompt is not None and not is_chat:
@@ -70,6 +72,10 @@ def build_prompts(
             "data.system_prompt is set, but the model has no chat template to put it in: remove it, or write it into "
             "data.prompt_template",
         )
+    if chat_template_kwargs and not is_chat:
+        raise RunError(
+            "no_chat_template", "data.chat_template_kwargs is set, but the model has no chat template: remove it"
+        )
     special_ids = frozenset(tokenizer.all_special_ids)
     prompts: list[Prompt] = []
     dropped: dict[str, list[int]] = {}
@@ -77,7 +83,9 @@ def build_prompts(
         text = apply_template(prompt_template, last_user_text(problem.prompt))
         own_ids = _token_ids(tokenizer, text, add_special_tokens=False)
         if is_chat:
-            token_ids = _chat_ids(tokenizer, _chat(problem.prompt, text, system_prompt), problem.row)
+            token_ids = _chat_ids(
+                tokenizer, _chat(problem.prompt, text, system_prompt), problem.row, chat_template_kwargs or {}
+            )
         else:
             token_ids = _plain_ids(tokenizer, text)
         if not own_ids:
@@ -100,12 +108,18 @@ def _chat(prompt: str | list[Message], text: str, system_prompt: str | None) -> 
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _chat_ids(tokenizer: "PreTrainedTokenizerBase", chat: list[dict[str, str]], row: int) -> list[int]:
+def _chat_ids(
+    tokenizer: "PreTrainedTokenizerBase",
+    chat: list[dict[str, str]],
+    row: int,
+    template_kwargs: Mapping[str, bool | int | str],
+) -> list[int]:
     # Comes with transformers' chat templates; base models do without it.
     from jinja2 import TemplateError
 
     try:
-        rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        options: dict[str, Any] = {**template_kwargs, "tokenize": False, "add_generation_prompt": True}
+        rendered = tokenizer.apply_chat_template(chat, **options)
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in chat)
         raise RunError(

@@ -189,6 +189,7 @@ def load_prompts(
         max_prompt_tokens=spec.data.max_prompt_tokens,
         system_prompt=spec.data.system_prompt,
         prompt_template=spec.data.prompt_template,
+        chat_template_kwargs=spec.data.chat_template_kwargs,
     )
     if unanswered:
         prompts.dropped[UNANSWERED] = unanswered

@@ -18,6 +18,14 @@ DataRef = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 """`ds_...` in a job of the service; a path of a local file for `asym train`."""
 
 
+CHAT_TEMPLATE_RESERVED = frozenset({
+    "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents", "max_length",
+    "messages", "padding", "return_assistant_tokens_mask", "return_dict", "return_tensors", "tokenize",
+    "tokenizer_kwargs", "tools", "truncation",
+})  # fmt: skip
+"""What transformers' apply_chat_template takes itself: a job's spec must not bring a template of its own."""
+
+
 class Columns(SpecPart):
     """Where a row keeps its prompt and its answer; a dot goes into a nested object (`reward_model.ground_truth`)."""
 
@@ -33,11 +41,20 @@ class DataSpec(SpecPart):
     system_prompt: str | None = None
     prompt_template: str | None = None
     """Text with `{prompt}` in it, put around the last user message."""
+    chat_template_kwargs: dict[str, bool | int | str] = Field(default={})
+    """What the model's chat template is told besides the messages, e.g. `enable_thinking: false` for Qwen3."""
 
     @model_validator(mode="after")
     def _template_has_its_slot(self) -> Self:
         if self.prompt_template is not None and "{prompt}" not in self.prompt_template:
             raise ValueError("prompt_template must contain {prompt}")
+        return self
+
+    @model_validator(mode="after")
+    def _chat_template_keeps_its_own(self) -> Self:
+        taken = sorted(CHAT_TEMPLATE_RESERVED & self.chat_template_kwargs.keys())
+        if taken:
+            raise ValueError(f"chat_template_kwargs must not hold {', '.join(taken)}: only what the template reads")
         return self
 
 

@@ -1,15 +1,17 @@
 """The job spec refuses what it does not know, names the field, and resolves to something that resolves to itself."""
 
+import inspect
 import math
 import subprocess
 import sys
 
 import pytest
 from pydantic import ValidationError
+from transformers import PreTrainedTokenizerBase
 
 from trainer.spec import JobSpec
 from trainer.spec.algorithm import Schedule, coefficient_at
-from trainer.spec.job import CheckpointSpec
+from trainer.spec.job import CHAT_TEMPLATE_RESERVED, CheckpointSpec, DataSpec
 from trainer.spec.model import parse_model_id
 from trainer.spec.presets import PRESETS
 
@@ -113,3 +115,12 @@ def test_the_spec_needs_no_torch():
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'pyarrow')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_spec_brings_no_chat_template_of_its_own():
+    taken = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters) - {"self", "kwargs"}
+    assert taken <= CHAT_TEMPLATE_RESERVED
+    data = {"train": "ds_1", "chat_template_kwargs": {"enable_thinking": False}}
+    assert DataSpec.model_validate(data).chat_template_kwargs == {"enable_thinking": False}
+    with pytest.raises(ValidationError, match="must not hold chat_template"):
+        DataSpec.model_validate({**data, "chat_template_kwargs": {"chat_template": "{{ 1 }}"}})

@@ -120,6 +120,16 @@ def test_a_system_prompt_without_a_chat_template_is_the_users_error():
     assert raised.value.code == "no_chat_template"
 
 
+def test_the_chat_template_is_told_what_the_spec_says():
+    made = tokenizer(CHATML.replace("<assistant>", "<assistant>{% if quietly %} be brief{% endif %}"))
+    problems = [Problem(1, "add one", "2")]
+    assert words_of(build(problems, made)[0]).endswith("<assistant>")
+    told = build(problems, made, chat_template_kwargs={"quietly": True, "add_generation_prompt": False})
+    assert words_of(told[0]).endswith("<assistant> be brief")
+    with pytest.raises(RunError, match="no chat template"):
+        build(problems, tokenizer(), chat_template_kwargs={"quietly": True})
+
+
 def test_a_chat_that_the_template_refuses_is_the_users_error():
     made = tokenizer(NO_SYSTEM)
     assert len(build([Problem(1, "add one", "2")], made)) == 1
