@@ -1,92 +1,53 @@
 """The training forward pass: for every response token its log-prob and the entropy of the distribution it came from.
 
-Rollouts are batched by length under a token budget; what comes out is packed (one entry per response token, rollouts
-one after another), so that nothing downstream ever sees padding. Which tokens are responses follows from the lengths,
-never from comparing with a pad id, which may be an EOS.
+The rollouts of a prompt share it: a prompt goes through the model once, and its key-value cache serves all of its
+responses, forward and backward (`trainer.shared_prompts`). Models whose cache cannot be shared see every rollout whole.
+
+What comes out is packed (one entry per response token, rollouts one after another), so that nothing downstream ever
+sees padding. Which tokens are responses follows from the lengths, never from comparing with a pad id, which may be an
+EOS.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from trainer.logprobs import token_logprobs_and_entropy
 from trainer.models import Policy, autocast, position_ids
+from trainer.sequences import Sequences, packed_positions, prompt_batches, whole_batches
+from trainer.shared_prompts import can_share_prompts, shared_prompt_states
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """Prompts with their responses, as token ids; `response` may be empty."""
+class Statistics(NamedTuple):
+    """Of the response tokens of some rollouts, packed in the order of `rollouts`: float32 [sum of their lengths]."""
 
-    prompts: Sequence[Sequence[int]]
-    responses: Sequence[Sequence[int]]
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    @property
-    def response_lengths(self) -> Tensor:
-        """int64 Tensor[N]."""
-        return torch.tensor([len(response) for response in self.responses], dtype=torch.int64)
-
-    def select(self, indices: Sequence[int]) -> "Sequences":
-        return Sequences([self.prompts[i] for i in indices], [self.responses[i] for i in indices])
-
-
-def micro_batches(sequences: Sequences, max_tokens: int) -> Iterator[list[int]]:
-    """Indices of the sequences, longest first, in batches whose padded size is at most `max_tokens`.
-
-    Every batch holds at least one sequence, however long. Sequences without a response are left out.
-    """
-    lengths = [
-        len(prompt) + len(response) for prompt, response in zip(sequences.prompts, sequences.responses, strict=True)
-    ]
-    batch: list[int] = []
-    for index in sorted(range(len(sequences)), key=lambda i: -lengths[i]):
-        if not sequences.responses[index]:
-            continue
-        # Longest first, so the batch's first sequence decides how wide it is padded.
-        if batch and lengths[batch[0]] * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+    rollouts: list[int]
+    logp: Tensor
+    entropy: Tensor
+    """In nats, of the full vocabulary's distribution at the sampling temperature."""
 
 
 def response_statistics(
-    policy: Policy, sequences: Sequences, temperature: float, compute_dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """One forward pass over one micro-batch.
+    policy: Policy, sequences: Sequences, temperature: float, compute_dtype: torch.dtype, max_tokens: int
+) -> Iterator[Statistics]:
+    """Log-prob and entropy of every response token, a micro-batch at a time, on the policy's device.
 
-    Returns (log-prob, entropy in nats) of each response token at `temperature` over the full vocabulary, packed
-    [sum of response lengths], float32, differentiable in the policy's weights.
+    `max_tokens` bounds the tokens of one pass, padding included. With gradients on, whoever iterates must be done with
+    `backward` on what was yielded before asking for more: the gradients of the shared prompts are added up on the way.
     """
-    totals = [len(p) + len(r) for p, r in zip(sequences.prompts, sequences.responses, strict=True)]
-    width = max(totals)
-    device = policy.device
-    input_ids = torch.full((len(sequences), width), policy.pad_id, dtype=torch.int64)
-    attention_mask = torch.zeros((len(sequences), width), dtype=torch.int64)
-    # The hidden state at position t predicts token t + 1: a response of length R behind a prompt of length P is
-    # predicted by positions P - 1 .. P + R - 2.
-    predicts_response = torch.zeros((len(sequences), width), dtype=torch.bool)
-    for row, (prompt, response) in enumerate(zip(sequences.prompts, sequences.responses, strict=True)):
-        input_ids[row, : totals[row]] = torch.tensor([*prompt, *response], dtype=torch.int64)
-        attention_mask[row, : totals[row]] = 1
-        predicts_response[row, len(prompt) - 1 : totals[row] - 1] = True
-    targets = torch.tensor([token for response in sequences.responses for token in response], dtype=torch.int64)
-    attention_mask = attention_mask.to(device)
-    with autocast(device, compute_dtype):
-        hidden = policy.hidden_states(input_ids.to(device), attention_mask, position_ids(attention_mask))
-        logp, entropy = token_logprobs_and_entropy(
-            # A final norm may give float32 under autocast; the product with the head is to be in the compute dtype.
-            hidden[predicts_response.to(device)].to(compute_dtype),
-            policy.lm_head_weight,
-            targets.to(device),
-            temperature,
-        )
-    return logp.float(), entropy.float()
+    for rollouts, states in _states(policy, sequences, compute_dtype, max_tokens):
+        targets = torch.tensor([token for i in rollouts for token in sequences.responses[i]], dtype=torch.int64)
+        with autocast(policy.device, compute_dtype):
+            logp, entropy = token_logprobs_and_entropy(
+                # A final norm may give float32 under autocast; the product with the head is to be in the compute dtype.
+                states.to(compute_dtype),
+                policy.lm_head_weight,
+                targets.to(policy.device),
+                temperature,
+            )
+        yield Statistics(rollouts, logp.float(), entropy.float())
 
 
 @torch.no_grad()
@@ -101,14 +62,41 @@ def score(
     logp = torch.zeros(int(lengths.sum()))
     entropy = torch.zeros(int(lengths.sum()))
     positions = packed_positions(lengths)
-    for batch in micro_batches(sequences, max_tokens):
-        batch_logp, batch_entropy = response_statistics(policy, sequences.select(batch), temperature, compute_dtype)
-        where = torch.cat([positions[i] for i in batch])
-        logp[where] = batch_logp.cpu()
-        entropy[where] = batch_entropy.cpu()
+    for part in response_statistics(policy, sequences, temperature, compute_dtype, max_tokens):
+        where = torch.cat([positions[i] for i in part.rollouts])
+        logp[where] = part.logp.cpu()
+        entropy[where] = part.entropy.cpu()
     return logp, entropy
 
 
-def packed_positions(lengths: Tensor) -> tuple[Tensor, ...]:
-    """For each sequence the places of its tokens in a packed tensor: int64 Tensor[lengths[i]] each."""
-    return torch.split(torch.arange(int(lengths.sum())), lengths.tolist())
+def _states(
+    policy: Policy, sequences: Sequences, compute_dtype: torch.dtype, max_tokens: int
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Micro-batches of rollouts with the hidden states that predict their response tokens, packed [tokens, D]."""
+    if can_share_prompts(policy):
+        for batch in prompt_batches(sequences, max_tokens):
+            yield from shared_prompt_states(policy, batch, sequences.responses, compute_dtype)
+    else:
+        for rollouts in whole_batches(sequences, max_tokens):
+            yield rollouts, whole_sequence_states(policy, sequences.select(rollouts), compute_dtype)
+
+
+def whole_sequence_states(policy: Policy, sequences: Sequences, compute_dtype: torch.dtype) -> Tensor:
+    """Hidden states that predict the response tokens, packed [tokens, D]: prompt and response of each rollout in one
+    row, padded on the right."""
+    totals = [len(p) + len(r) for p, r in zip(sequences.prompts, sequences.responses, strict=True)]
+    width = max(totals)
+    device = policy.device
+    input_ids = torch.full((len(sequences), width), policy.pad_id, dtype=torch.int64)
+    attention_mask = torch.zeros((len(sequences), width), dtype=torch.int64)
+    # The hidden state at position t predicts token t + 1: a response of length R behind a prompt of length P is
+    # predicted by positions P - 1 .. P + R - 2.
+    predicts_response = torch.zeros((len(sequences), width), dtype=torch.bool)
+    for row, (prompt, response) in enumerate(zip(sequences.prompts, sequences.responses, strict=True)):
+        input_ids[row, : totals[row]] = torch.tensor([*prompt, *response], dtype=torch.int64)
+        attention_mask[row, : totals[row]] = 1
+        predicts_response[row, len(prompt) - 1 : totals[row] - 1] = True
+    attention_mask = attention_mask.to(device)
+    with autocast(device, compute_dtype):
+        hidden = policy.hidden_states(input_ids.to(device), attention_mask, position_ids(attention_mask))
+    return hidden[predicts_response.to(device)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from trainer import checkpoint
 from trainer.advantages import advantages as estimate_advantages
@@ -21,7 +22,7 @@ from trainer.entropy_channels import StepTokens, change_metrics, channel_metrics
 from trainer.errors import RunError
 from trainer.evaluation import Benchmark, evaluate
 from trainer.event_stream import EventStream, checked
-from trainer.forward import Sequences, score
+from trainer.forward import score
 from trainer.group_metrics import group_metrics
 from trainer.losses import LossStats
 from trainer.memory import peak_memory_bytes
@@ -30,9 +31,17 @@ from trainer.rewards import VerifierPool
 from trainer.rollouts import Collected, Decoder, Sampler
 from trainer.run_warnings import WarningState, observe
 from trainer.sampling_order import SamplingOrder
+from trainer.sequences import Sequences
 from trainer.spec.events import Checkpoint, Eval, Metrics, Rollouts, Step
 from trainer.spec.job import JobSpec
-from trainer.update import Batch, learning_rate, optimizer_tensors, update
+from trainer.update import (
+    Batch,
+    learning_rate,
+    needs_statistics_first,
+    optimizer_tensors,
+    update,
+    with_gradient,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -96,20 +105,17 @@ def train_step(run: Training, step: int) -> Metrics:
     correct = correct_rollouts(rollouts.rewards, spec.algorithm.success_threshold)
     advantages = estimate_advantages(spec.algorithm, rollouts.rewards, rollouts.group_ids, step)
 
-    # Log-prob and entropy of every response token under the policy that the step began with.
+    # One or more updates (section 2), which also give the log-prob and entropy of every response token under the policy
+    # that the step began with (section 3).
     update_started = time.perf_counter()
-    logp, entropy = statistics(run, run.policy, rollouts.sequences)
-    if not (logp.isfinite().all() and entropy.isfinite().all()):
-        raise RunError("policy_not_finite", f"the policy gives log-probs that are not finite in step {step}", step=step)
+    loss, gradient_norm, logp, entropy = make_updates(run, step, rollouts, advantages)
+    update_seconds = time.perf_counter() - update_started
     tokens = StepTokens(
         rollout=torch.repeat_interleave(torch.arange(len(rollouts.lengths)), rollouts.lengths),
         correct=correct,
         advantage=advantages,
         group_ids=rollouts.group_ids,
     )
-
-    loss, gradient_norm = make_updates(run, step, rollouts, advantages, logp, entropy)
-    update_seconds = time.perf_counter() - update_started
 
     # The same tokens under the new weights: what the step really did to each channel.
     changes: Metrics = {}
@@ -154,41 +160,56 @@ def train_step(run: Training, step: int) -> Metrics:
 
 
 def make_updates(
-    run: Training,
-    step: int,
-    rollouts: Collected,
-    advantages: torch.Tensor,
-    logp: torch.Tensor,
-    entropy: torch.Tensor,
-) -> tuple[LossStats, float]:
+    run: Training, step: int, rollouts: Collected, advantages: Tensor
+) -> tuple[LossStats, float, Tensor, Tensor]:
     """One update per `prompts_per_update` groups, in sampling order; all but the first are off-policy.
 
-    Returns the statistics over all updates and the largest gradient norm.
+    Returns the statistics over all updates, the largest gradient norm, and log-prob and entropy of every response token
+    under the weights that the step began with. The first update's own forward pass is under these weights, so only what
+    it does not compute needs a pass of its own.
     """
+    spec = run.spec
+    of_update = rollouts.group_ids // (spec.optim.prompts_per_update or spec.optim.prompts_per_step)
+    statistics_first = needs_statistics_first(spec)
+    unscored = (of_update == 0) & with_gradient(spec.algorithm, advantages) & (not statistics_first)
+    unscored_tokens = torch.repeat_interleave(unscored, rollouts.lengths)
+    logp, entropy = torch.zeros(len(unscored_tokens)), torch.zeros(len(unscored_tokens))
+    scored = rollouts.sequences.select(indices(~unscored))
+    logp[~unscored_tokens], entropy[~unscored_tokens] = statistics(run, run.policy, scored)
+    if not (logp.isfinite().all() and entropy.isfinite().all()):
+        raise RunError("policy_not_finite", f"the policy gives log-probs that are not finite in step {step}", step=step)
     logp_reference = None if run.reference is None else statistics(run, run.reference, rollouts.sequences)[0]
-    groups_per_update = run.spec.optim.prompts_per_update or run.spec.optim.prompts_per_step
-    truncated, logp_engine = rollouts.truncated, rollouts.logp_engine
+
     parts: list[LossStats] = []
     norms: list[float] = []
-    for first in range(0, run.spec.optim.prompts_per_step, groups_per_update):
-        chosen = (rollouts.group_ids >= first) & (rollouts.group_ids < first + groups_per_update)
+    for number in range(spec.optim.updates_per_step):
+        chosen = of_update == number
         chosen_tokens = torch.repeat_interleave(chosen, rollouts.lengths)
+        known = number > 0 or statistics_first
         batch = Batch(
-            sequences=rollouts.sequences.select(chosen.nonzero().flatten().tolist()),
+            sequences=rollouts.sequences.select(indices(chosen)),
             advantages=advantages[chosen],
-            truncated=truncated[chosen],
-            logp_old=logp[chosen_tokens],
-            entropy_old=entropy[chosen_tokens],
-            logp_engine=logp_engine[chosen_tokens],
+            truncated=rollouts.truncated[chosen],
+            logp_old=logp[chosen_tokens] if known else None,
+            entropy_old=entropy[chosen_tokens] if known else None,
+            logp_engine=rollouts.logp_engine[chosen_tokens],
             logp_reference=None if logp_reference is None else logp_reference[chosen_tokens],
         )
-        stats, norm = update(run.policy, run.optimizer, run.spec, batch, step=step, compute_dtype=run.compute_dtype)
-        parts.append(stats)
-        norms.append(norm)
-    return LossStats.total(parts), max(norms)
+        updated = update(run.policy, run.optimizer, spec, batch, step=step, compute_dtype=run.compute_dtype)
+        if not known:
+            computed = unscored_tokens[chosen_tokens]
+            logp[unscored_tokens], entropy[unscored_tokens] = updated.logp[computed], updated.entropy[computed]
+        parts.append(updated.stats)
+        norms.append(updated.gradient_norm)
+    return LossStats.total(parts), max(norms), logp, entropy
 
 
-def statistics(run: Training, policy: Policy, sequences: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
+def indices(mask: Tensor) -> list[int]:
+    found: list[int] = mask.nonzero().flatten().tolist()
+    return found
+
+
+def statistics(run: Training, policy: Policy, sequences: Sequences) -> tuple[Tensor, Tensor]:
     """(log-prob, entropy) of every response token at the sampling temperature, packed float32 on the CPU."""
     return score(
         policy, sequences, run.spec.rollout.temperature, run.compute_dtype, run.spec.optim.max_tokens_per_micro_batch

@@ -54,6 +54,8 @@ class LossStats:
     updates: Tensor
     """How many optimizer updates the sums belong to; a micro-batch counts 0, `LossStats.total` makes it 1."""
     tokens: Tensor
+    """Every token of weight above 0, computed or not: those of rollouts without a gradient need no pass."""
+    tokens_computed: Tensor
     tokens_positive: Tensor
     """Tokens with an advantage above 0, the ones that the upper bound can clip."""
     tokens_negative: Tensor
@@ -87,8 +89,14 @@ class LossStats:
         zero = torch.zeros((), dtype=torch.float64)
         return cls(**{f.name: zero for f in fields(cls)} | {"ratio_max": zero - math.inf})
 
+    @classmethod
+    def uncomputed(cls, counted: Tensor) -> "LossStats":
+        """Of tokens that the loss has no gradient from and that went through no pass. counted: bool [T]."""
+        return replace(cls.empty(), tokens=_count(counted))
+
     def metrics(self) -> Metrics:
-        """`policy/...`: the loss as the mean over the updates, the rest over all tokens of all updates."""
+        """`policy/...`: the loss as the mean over the updates, the clip fractions over all tokens of all updates, the
+        rest over those that were computed."""
         values = {field.name: float(getattr(self, field.name)) for field in fields(self)}
 
         def share(part: str, whole: str) -> float | None:
@@ -101,9 +109,9 @@ class LossStats:
             "policy/clip_fraction_dual": share("clipped_dual", "tokens"),
             "policy/clip_fraction_negative": share("clipped_low", "tokens_negative"),
             "policy/clip_fraction_positive": share("clipped_high", "tokens_positive"),
-            "policy/kl_old": share("kl_old", "tokens"),
+            "policy/kl_old": share("kl_old", "tokens_computed"),
             "policy/kl_ref": share("kl_ref", "tokens_ref"),
-            "policy/ratio_max": values["ratio_max"] if values["tokens"] else None,
+            "policy/ratio_max": values["ratio_max"] if values["tokens_computed"] else None,
         }
 
 
@@ -263,6 +271,7 @@ def policy_loss(inputs: LossInputs, spec: AlgorithmSpec, entropy_coef: float) ->
             loss=total.detach().double(),
             updates=torch.zeros_like(total, dtype=torch.float64),
             tokens=_count(counted),
+            tokens_computed=_count(counted),
             tokens_positive=_count(trained & (advantage > 0)),
             tokens_negative=_count(trained & (advantage < 0)),
             clipped_low=_count(trained & (advantage < 0) & (ratio < 1.0 - spec.clip_low)),

@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.advantages import correct_rollouts
 from trainer.engines import Engine, Generation
-from trainer.forward import Sequences
 from trainer.judging import judge
 from trainer.prompts import Prompt, PromptSet
 from trainer.rewards import VerifierPool
 from trainer.sampling_order import SamplingOrder
+from trainer.sequences import Sequences
 from trainer.spec.events import Metrics, Rollout
 from trainer.spec.job import JobSpec
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import RunError
-from trainer.forward import Sequences, micro_batches, packed_positions, response_statistics
+from trainer.forward import response_statistics
 from trainer.losses import (
     LossInputs,
     LossStats,
@@ -18,6 +18,8 @@ from trainer.losses import (
     top_entropy_mask,
 )
 from trainer.models import Policy
+from trainer.sequences import Sequences, packed_positions
+from trainer.spec.algorithm import AlgorithmSpec
 from trainer.spec.job import JobSpec, OptimSpec
 
 
@@ -30,14 +32,27 @@ class Batch:
     """[N], one per rollout."""
     truncated: Tensor
     """bool [N]: no EOS came within the limit."""
-    logp_old: Tensor
-    """[T], under the weights that the step began with."""
-    entropy_old: Tensor
+    logp_old: Tensor | None
+    """[T], under the weights that the step began with; None where these are still the present ones."""
+    entropy_old: Tensor | None
     """[T], likewise."""
     logp_engine: Tensor
     """[T], as the engine that sampled them reported."""
     logp_reference: Tensor | None
     """[T], under the frozen reference policy; None without a KL term."""
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What one update did and saw."""
+
+    stats: LossStats
+    gradient_norm: float
+    """Before clipping."""
+    logp: Tensor
+    """[T], under the weights before the update, on the CPU; 0 for rollouts that have no gradient: they have no pass."""
+    entropy: Tensor
+    """[T], likewise."""
 
 
 def make_optimizer(policy: Policy, spec: OptimSpec) -> torch.optim.AdamW:
@@ -58,6 +73,23 @@ def learning_rate(spec: OptimSpec, step: int) -> float:
     return spec.lr * min(1.0, step / (spec.warmup_steps + 1))
 
 
+def with_gradient(spec: AlgorithmSpec, advantages: Tensor) -> Tensor:
+    """bool [N]: the rollouts that the loss can have a gradient from. Without a KL or entropy term a rollout with an
+    advantage of 0 has none, and needs no backward pass."""
+    return (advantages != 0) | (spec.kl_coef > 0 or spec.entropy_coef > 0)
+
+
+def needs_statistics_first(spec: JobSpec) -> bool:
+    """Whether an update's loss needs log-probs or entropies of all its tokens before its first micro-batch; otherwise
+    an on-policy update takes those that its own forward pass gives."""
+    algorithm = spec.algorithm
+    return (
+        algorithm.importance_correction != "none"
+        or algorithm.top_entropy_fraction is not None
+        or algorithm.entropy_target is not None
+    )
+
+
 def update(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
@@ -66,63 +98,69 @@ def update(
     *,
     step: int,
     compute_dtype: torch.dtype,
-) -> tuple[LossStats, float]:
-    """Take one optimizer step and return the loss statistics and the gradient norm before clipping.
+) -> Updated:
+    """Take one optimizer step.
 
     Every weight that normalises the loss is computed over the whole batch first, so that micro-batches only add up
-    and the gradient is that of one big batch. The model stays in evaluation mode: dropout would make the policy that is
-    updated another one than the policy that sampled. RunError `loss_not_finite` or `gradient_not_finite` leaves the
-    weights as they were.
+    and the gradient is that of one big batch; rollouts without a gradient count in it and are not computed. The model
+    stays in evaluation mode: dropout would make the policy that is updated another one than the policy that sampled.
+    RunError `loss_not_finite` or `gradient_not_finite` leaves the weights as they were.
     """
     algorithm = spec.algorithm
     lengths = batch.sequences.response_lengths
-    positions = packed_positions(lengths)
     rollout = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     keep = ~batch.truncated if algorithm.mask_truncated else None
     weight = loss_weights(algorithm.loss_reduction, lengths, spec.rollout.max_new_tokens, keep)[rollout]
     advantage = batch.advantages[rollout]
-    token_mask = (
-        None
-        if algorithm.top_entropy_fraction is None
-        else top_entropy_mask(batch.entropy_old, algorithm.top_entropy_fraction, counted=weight > 0)
-    )
-    importance = (
-        None
-        if algorithm.importance_correction == "none"
-        else importance_weights(
-            algorithm.importance_correction,
-            batch.logp_old,
-            batch.logp_engine,
-            rollout,
-            len(lengths),
-            algorithm.importance_cap,
-        )
-    )
-    mean_entropy = float(batch.entropy_old.double().mean()) if len(batch.entropy_old) else None
+    token_mask, importance, mean_entropy = None, None, None
+    if needs_statistics_first(spec):
+        if batch.logp_old is None or batch.entropy_old is None:
+            raise ValueError("this algorithm needs logp_old and entropy_old of the whole update")
+        if algorithm.top_entropy_fraction is not None:
+            token_mask = top_entropy_mask(batch.entropy_old, algorithm.top_entropy_fraction, counted=weight > 0)
+        if algorithm.importance_correction != "none":
+            importance = importance_weights(
+                algorithm.importance_correction,
+                batch.logp_old,
+                batch.logp_engine,
+                rollout,
+                len(lengths),
+                algorithm.importance_cap,
+            )
+        mean_entropy = float(batch.entropy_old.double().mean()) if len(batch.entropy_old) else None
     bonus = entropy_coefficient(algorithm, mean_entropy)
     device = policy.device
 
+    trained = with_gradient(algorithm, batch.advantages)
+    indices = trained.nonzero().flatten().tolist()
+    positions = packed_positions(lengths)
+    logp_before, entropy_before = torch.zeros(len(rollout)), torch.zeros(len(rollout))
     optimizer.zero_grad(set_to_none=True)
-    collected: list[LossStats] = []
-    for indices in micro_batches(batch.sequences, spec.optim.max_tokens_per_micro_batch):
-        logp, entropy = response_statistics(
-            policy, batch.sequences.select(indices), spec.rollout.temperature, compute_dtype
-        )
-        where = torch.cat([positions[i] for i in indices])
+    collected = [LossStats.uncomputed((weight > 0) & ~trained[rollout])]
+    for part in response_statistics(
+        policy,
+        batch.sequences.select(indices),
+        spec.rollout.temperature,
+        compute_dtype,
+        spec.optim.max_tokens_per_micro_batch,
+    ):
+        where = torch.cat([positions[indices[i]] for i in part.rollouts])
+        logp_before[where], entropy_before[where] = part.logp.detach().cpu(), part.entropy.detach().cpu()
 
-        def part(tensor: Tensor | None, where: Tensor = where) -> Tensor | None:
+        def pick(tensor: Tensor | None, where: Tensor = where) -> Tensor | None:
             return None if tensor is None else tensor[where].to(device)
 
+        logp_old = pick(batch.logp_old)
         outputs = policy_loss(
             LossInputs(
-                logp=logp,
-                logp_old=batch.logp_old[where].to(device),
+                logp=part.logp,
+                logp_old=part.logp.detach() if logp_old is None else logp_old,
                 advantage=advantage[where].to(device),
                 weight=weight[where].to(device),
-                entropy=entropy,
-                logp_ref=part(batch.logp_reference),
-                importance=part(importance),
-                token_mask=part(token_mask),
+                entropy=part.entropy,
+                logp_ref=pick(batch.logp_reference),
+                importance=pick(importance),
+                token_mask=pick(token_mask),
             ),
             algorithm,
             bonus,
@@ -131,6 +169,10 @@ def update(
             raise RunError("loss_not_finite", f"the loss became {outputs.loss.item()} in step {step}", step=step)
         outputs.loss.backward()  # type: ignore[no-untyped-call]
         collected.append(outputs.stats)
+    for parameter in policy.model.parameters():
+        # An update without any gradient still is one: AdamW's moments decay and move the weights.
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
     norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), spec.optim.max_grad_norm).item()
     if not math.isfinite(norm):
@@ -138,7 +180,7 @@ def update(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(spec.optim, step)
     optimizer.step()
-    return LossStats.total(collected), norm
+    return Updated(LossStats.total(collected), norm, logp_before, entropy_before)
 
 
 def optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
 Model: TypeAlias = Any
 """A transformers PreTrainedModel. Its own annotations are too partial to check calls against."""
@@ -80,14 +80,23 @@ class Policy:
         return backbone
 
     def hidden_states(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor,
+        cache: DynamicCache | None = None,
     ) -> torch.Tensor:
         """Last hidden states [B, T, D], after the final norm, in the compute dtype; arguments are integer [B, T].
 
-        Differentiable, without a key-value cache. The state at a token predicts the token after it.
+        With a cache of C tokens, `attention_mask` is [B, C + T], and the T tokens are appended to the cache.
+        Differentiable, through the cache too. The state at a token predicts the token after it.
         """
         output = self.backbone(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
         )
         hidden: torch.Tensor = output.last_hidden_state
         return hidden

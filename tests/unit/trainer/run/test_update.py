@@ -2,19 +2,31 @@
 weights."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
+from trainer import forward
 from trainer.errors import RunError
-from trainer.forward import Sequences, micro_batches, score
+from trainer.forward import score
 from trainer.models import Policy, load_policy
+from trainer.sequences import Sequences
+from trainer.shared_prompts import can_share_prompts
 from trainer.spec import JobSpec
-from trainer.update import Batch, learning_rate, make_optimizer, update
+from trainer.update import Batch, Updated, learning_rate, make_optimizer, update
 
-PROMPTS = [[3, 4, 12, 5, 6], [7, 12, 8], [9, 9, 12, 9, 9], [3, 12, 3], [5, 6, 12, 7, 8]]
-RESPONSES = [[4, 5], [6], [7, 8, 9, 3], [], [4, 4, 5]]
+A, B, C, D = [3, 4, 12, 5, 6], [7, 12, 8], [9, 9, 12, 9, 9], [3, 12, 3]
+# Groups of three, two, one and one; one rollout is empty, and C has no other.
+PROMPTS = [A, B, A, C, A, B, D]
+RESPONSES = [[4, 5], [6], [7, 8, 9, 3], [], [4, 4, 5], [5, 9], [8]]
+ADVANTAGES = [1.5, -0.5, -0.25, 1.0, 0.75, 0.6, -1.1]
+TRUNCATED = [False, False, True, False, False, False, False]
+IN_ORDER = list(range(len(PROMPTS)))
+SHUFFLED = [4, 6, 2, 0, 5, 3, 1]
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +34,17 @@ def policy(model_cache: Path) -> Policy:
     return load_policy(
         "builtin/tiny-arith", model_dir=None, cache_dir=model_cache, models_dir=None, device=torch.device("cpu")
     )
+
+
+@pytest.fixture
+def small_mistral(policy: Policy) -> Policy:
+    """Random weights, and a window of three tokens."""
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=18, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, sliding_window=3, tie_word_embeddings=True,
+    )  # fmt: skip
+    return Policy("path/small", MistralForCausalLM(config).eval(), policy.tokenizer, policy.eos_ids, policy.pad_id)
 
 
 def job(**sections: dict[str, object]) -> JobSpec:
@@ -45,8 +68,8 @@ def batch(policy: Policy, order: list[int]) -> Batch:
     shift = torch.cat([torch.linspace(-0.4, 0.4, len(RESPONSES[i])) for i in order])
     return Batch(
         sequences=sequences,
-        advantages=torch.tensor([1.5, -0.5, -0.25, 1.0, 0.75])[order],
-        truncated=torch.tensor([False, False, True, False, False])[order],
+        advantages=torch.tensor(ADVANTAGES)[order],
+        truncated=torch.tensor(TRUNCATED)[order],
         logp_old=logp + shift,
         entropy_old=entropy,
         logp_engine=logp,
@@ -54,15 +77,31 @@ def batch(policy: Policy, order: list[int]) -> Batch:
     )
 
 
-def gradients(policy: Policy, spec: JobSpec, order: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
-    """The gradient that one update computes, from a copy of the policy that keeps the original's weights."""
+@dataclass
+class Done:
+    updated: Updated
+    gradient: dict[str, torch.Tensor]
+    tokens: int
+    """That went through the model, padding included."""
+
+
+def take_update(policy: Policy, spec: JobSpec, given: Batch) -> Done:
+    """One update of a copy of the policy, which keeps its weights."""
     changed = copy.copy(policy)
     changed.model = copy.deepcopy(policy.model)
-    optimizer = make_optimizer(changed, spec.optim)
-    stats, norm = update(changed, optimizer, spec, batch(policy, order), step=1, compute_dtype=torch.float32)
+    seen: list[int] = []
+    embed = changed.model.get_input_embeddings()
+    embed.register_forward_hook(lambda module, arguments, output: seen.append(arguments[0].numel()))
+    updated = update(changed, make_optimizer(changed, spec.optim), spec, given, step=1, compute_dtype=torch.float32)
     # clip_grad_norm_ with a huge limit leaves the gradients as they are.
-    found = {n: p.grad.clone() for n, p in changed.model.named_parameters() if p.grad is not None}
-    return found, {**stats.metrics(), "norm": norm}
+    gradient = {n: p.grad.clone() for n, p in changed.model.named_parameters() if p.grad is not None}
+    return Done(updated, gradient, sum(seen))
+
+
+def gradients(policy: Policy, spec: JobSpec, order: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """The gradient and the metrics of one update."""
+    done = take_update(policy, spec, batch(policy, order))
+    return done.gradient, {**done.updated.stats.metrics(), "norm": done.updated.gradient_norm}
 
 
 OPTIONS = [
@@ -75,27 +114,109 @@ OPTIONS = [
 ]
 
 
+def relative_error(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    """Of the gradient as one vector."""
+    assert found.keys() == expected.keys()
+    difference = sum((found[name] - expected[name]).double().square().sum() for name in expected)
+    return float((difference / sum(value.double().square().sum() for value in expected.values())) ** 0.5)
+
+
+@pytest.fixture
+def whole_sequences(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """whole_sequences(True): prompt and response of every rollout in one padded row, nothing shared."""
+
+    def switch(on: bool) -> None:
+        monkeypatch.setattr(forward, "can_share_prompts", lambda policy: not on and can_share_prompts(policy))
+
+    return switch
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "+".join(options))
-def test_the_gradient_is_that_of_one_big_batch(policy: Policy, options: dict[str, object]):
-    whole, whole_metrics = gradients(policy, job(algorithm=options), [0, 1, 2, 3, 4])
-    assert whole_metrics["norm"] > 0
-    for max_tokens, order in [(1, [0, 1, 2, 3, 4]), (16, [0, 1, 2, 3, 4]), (10_000, [4, 2, 0, 3, 1])]:
+def test_the_gradient_is_that_of_one_big_padded_batch(
+    policy: Policy, options: dict[str, object], whole_sequences: Callable[[bool], None]
+):
+    whole_sequences(True)
+    expected, expected_metrics = gradients(policy, job(algorithm=options), IN_ORDER)
+    assert expected_metrics["norm"] > 0
+    for padded, max_tokens, order in [
+        *((True, budget, IN_ORDER) for budget in (1, 24)),
+        *((False, budget, IN_ORDER) for budget in (1, 24, 10_000)),
+        *((padded, 10_000, SHUFFLED) for padded in (True, False)),
+    ]:
+        whole_sequences(padded)
         spec = job(algorithm=options, optim={"max_tokens_per_micro_batch": max_tokens})
-        parts, metrics = gradients(policy, spec, order)
-        for name, gradient in whole.items():
-            scale = gradient.abs().max().clamp(min=1e-8)
-            assert ((parts[name] - gradient).abs().max() / scale) < 1e-5, name
-        assert metrics == pytest.approx(whole_metrics, rel=1e-5, abs=1e-7)
+        found, metrics = gradients(policy, spec, order)
+        assert relative_error(found, expected) < 1e-5
+        assert metrics == pytest.approx(expected_metrics, rel=1e-5, abs=1e-6)
 
 
-def test_micro_batches_hold_every_response_once_within_the_budget():
-    sequences = Sequences(PROMPTS, RESPONSES)
-    batches = list(micro_batches(sequences, 16))
-    assert sorted(index for indices in batches for index in indices) == [0, 1, 2, 4]
-    for indices in batches:
-        widths = [len(PROMPTS[i]) + len(RESPONSES[i]) for i in indices]
-        assert len(indices) == 1 or max(widths) * len(indices) <= 16
-    assert list(micro_batches(sequences, 1)) == [[2], [4], [0], [1]]
+def test_on_policy_the_old_log_probs_are_those_of_the_update_itself(policy: Policy):
+    spec = job(algorithm={"kl_coef": 0.1, "entropy_coef": 0.01})
+    given = batch(policy, IN_ORDER)
+    logp, entropy = score(policy, given.sequences, 0.9, torch.float32, 10_000)
+    known = take_update(policy, spec, replace(given, logp_old=logp, entropy_old=entropy))
+    unknown = take_update(policy, spec, replace(given, logp_old=None, entropy_old=None))
+    assert relative_error(unknown.gradient, known.gradient) < 1e-6
+    torch.testing.assert_close(unknown.updated.logp, logp, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(unknown.updated.entropy, entropy, atol=1e-6, rtol=1e-5)
+    assert unknown.updated.stats.metrics()["policy/ratio_max"] == 1.0
+
+
+class TestWork:
+    """What goes through the model, in tokens; the tests of speed are in bench/."""
+
+    def test_each_prompt_once_and_no_response_to_its_last_token(self, policy: Policy):
+        done = take_update(policy, job(), batch(policy, IN_ORDER))
+        prompts = 3 * len(A)  # A, B and D padded to the longest; C has no response
+        responses = 6 * (max(map(len, RESPONSES)) - 1)
+        assert done.tokens == prompts + responses
+
+    def test_rollouts_without_a_gradient_are_not_computed(self, policy: Policy):
+        given = batch(policy, IN_ORDER)
+        advantages = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.6, -1.1])
+        done = take_update(policy, job(), replace(given, advantages=advantages))
+        assert done.tokens == 2 * len(B) + 2 * (len(RESPONSES[5]) - 1)
+        # They still count in the loss's denominator: all 13 tokens.
+        alone = job(algorithm={"loss_reduction": "fixed_length"}, rollout={"max_new_tokens": 13})
+        only = Sequences([B, D], [RESPONSES[5], RESPONSES[6]])
+        other = take_update(
+            policy,
+            alone,
+            Batch(
+                sequences=only,
+                advantages=advantages[5:],
+                truncated=torch.zeros(2, dtype=torch.bool),
+                logp_old=given.logp_old[-3:],
+                entropy_old=given.entropy_old[-3:],
+                logp_engine=given.logp_engine[-3:],
+                logp_reference=None,
+            ),
+        )
+        # fixed_length divides by 2 rollouts x 13 tokens, token_mean by the batch's 13.
+        halves = {name: gradient / 2 for name, gradient in done.gradient.items()}
+        assert relative_error(other.gradient, halves) < 1e-5
+
+    def test_no_gradient_at_all_is_an_update_of_zeros_without_a_pass(self, policy: Policy):
+        done = take_update(policy, job(), replace(batch(policy, IN_ORDER), advantages=torch.zeros(7)))
+        assert done.tokens == 0
+        assert done.updated.gradient_norm == 0
+        assert set(done.gradient) == {name for name, _ in policy.model.named_parameters()}
+        metrics = done.updated.stats.metrics()
+        assert (metrics["policy/kl_old"], metrics["policy/ratio_max"]) == (None, None)
+        assert metrics["policy/clip_fraction_low"] == 0
+
+
+def test_a_model_that_forgets_or_recomputes_is_given_whole_sequences(policy: Policy, small_mistral: Policy):
+    assert can_share_prompts(policy)
+    assert not can_share_prompts(small_mistral)
+    logp, _ = score(small_mistral, Sequences(PROMPTS, RESPONSES), 1.0, torch.float32, 10_000)
+    with torch.no_grad():
+        logits = small_mistral.model(torch.tensor([A + RESPONSES[2]])).logits[0, len(A) - 1 : -1].log_softmax(-1)
+    torch.testing.assert_close(logp[3:7], logits[range(4), RESPONSES[2]], atol=1e-5, rtol=1e-5)
+    changed = copy.copy(policy)
+    changed.model = copy.deepcopy(policy.model)
+    changed.model.gradient_checkpointing_enable()
+    assert not can_share_prompts(changed)
 
 
 def test_scores_do_not_depend_on_the_company(policy: Policy):
@@ -119,7 +240,7 @@ def test_a_broken_number_stops_the_run_before_the_weights(policy: Policy):
     changed.model = copy.deepcopy(policy.model)
     before = copy.deepcopy(changed.model.state_dict())
     spec = job()
-    broken = batch(policy, [0, 1, 2, 3, 4])
+    broken = batch(policy, IN_ORDER)
     broken.advantages[0] = torch.nan
     with pytest.raises(RunError, match="step 7") as caught:
         update(changed, make_optimizer(changed, spec.optim), spec, broken, step=7, compute_dtype=torch.float32)
