@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
     except torch.OutOfMemoryError as error:
         raise RunError(
             "out_of_memory",
-            "the device's memory is full; lower optim.max_tokens_per_micro_batch, rollout.group_size or "
-            "rollout.max_new_tokens",
+            "the device's memory is full; lower rollout.group_size or rollout.max_new_tokens, or train an adapter "
+            "(model.lora)",
             evidence=str(error).splitlines(),
         ) from error
     if not finished:

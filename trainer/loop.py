@@ -34,6 +34,7 @@ from trainer.sampling_order import SamplingOrder
 from trainer.sequences import Sequences
 from trainer.spec.events import Checkpoint, Eval, Metrics, Rollouts, Step
 from trainer.spec.job import JobSpec
+from trainer.token_budget import TokenBudget
 from trainer.update import (
     Batch,
     learning_rate,
@@ -49,7 +50,8 @@ logger = logging.getLogger(__name__)
 @dataclass
 class Training:
     """Everything a run is made of. What changes from step to step is the policy's weights, the optimizer's state,
-    the order's cursor, the warnings' memory and the three counters; a checkpoint holds exactly these."""
+    the order's cursor, the token budget, the warnings' memory and the three counters; a checkpoint holds exactly
+    these."""
 
     spec: JobSpec
     run_dir: Path
@@ -58,6 +60,7 @@ class Training:
     """The frozen policy of the KL term; None without one."""
     optimizer: torch.optim.Optimizer
     compute_dtype: torch.dtype
+    budget: TokenBudget
     order: SamplingOrder
     sampler: Sampler
     engine: Engine
@@ -195,7 +198,9 @@ def make_updates(
             logp_engine=rollouts.logp_engine[chosen_tokens],
             logp_reference=None if logp_reference is None else logp_reference[chosen_tokens],
         )
-        updated = update(run.policy, run.optimizer, spec, batch, step=step, compute_dtype=run.compute_dtype)
+        updated = update(
+            run.policy, run.optimizer, spec, batch, step=step, compute_dtype=run.compute_dtype, budget=run.budget
+        )
         if not known:
             computed = unscored_tokens[chosen_tokens]
             logp[unscored_tokens], entropy[unscored_tokens] = updated.logp[computed], updated.entropy[computed]
@@ -211,9 +216,8 @@ def indices(mask: Tensor) -> list[int]:
 
 def statistics(run: Training, policy: Policy, sequences: Sequences) -> tuple[Tensor, Tensor]:
     """(log-prob, entropy) of every response token at the sampling temperature, packed float32 on the CPU."""
-    return score(
-        policy, sequences, run.spec.rollout.temperature, run.compute_dtype, run.spec.optim.max_tokens_per_micro_batch
-    )
+    temperature = run.spec.rollout.temperature
+    return run.budget.run(lambda tokens: score(policy, sequences, temperature, run.compute_dtype, tokens))
 
 
 def run_benchmarks(run: Training) -> Metrics:
@@ -246,6 +250,7 @@ def write_checkpoint(run: Training, metrics: Metrics) -> None:
             "spec": run.spec.model_dump(mode="json"),
             "tokens": run.tokens,
             "order": run.order.state_dict(),
+            "token_budget": run.budget.tokens,
             "warnings": run.warnings.to_dict(),
             "scores": [[step, score] for step, score in scores.items()],
         },

@@ -23,6 +23,7 @@ from trainer.sampling_order import SamplingOrder
 from trainer.spec.dataset import detect_format, read_problems, tiny_arith_offenders
 from trainer.spec.events import Started
 from trainer.spec.job import Columns, JobSpec
+from trainer.token_budget import TokenBudget, estimated_tokens
 from trainer.update import make_optimizer, restore_optimizer
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def open_training(
             reference=reference,
             optimizer=optimizer,
             compute_dtype=compute_dtype,
+            budget=make_budget(spec, policy, compute_dtype, events),
             order=order,
             sampler=Sampler(spec, prompts, order, engine, verifier, decode),
             engine=engine,
@@ -114,6 +116,21 @@ def open_training(
             prompts_dropped=prompts.dropped_count,
         )
         yield training
+
+
+def make_budget(spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream) -> TokenBudget:
+    """The spec's token budget, or one that the device's memory should hold; a halving is an event."""
+    given = spec.optim.max_tokens_per_micro_batch
+
+    def halved(tokens: int) -> None:
+        events.log(
+            "warning",
+            "micro_batch_halved",
+            f"the device's memory was full: from now on at most {tokens} tokens go through the model at once",
+            max_tokens_per_micro_batch=tokens,
+        )
+
+    return TokenBudget(estimated_tokens(policy, compute_dtype) if given == "auto" else given, halved)
 
 
 def placement(spec: JobSpec) -> tuple[torch.device, torch.dtype]:
@@ -152,6 +169,9 @@ def restore(training: Training, loaded: checkpoint.Loaded) -> None:
     restore_optimizer(training.policy, training.optimizer, loaded.optimizer)
     training.step = loaded.step
     training.tokens = loaded.state["tokens"]
+    # A micro-batch of another size rounds differently; one that was too large once would be again.
+    if training.spec.optim.max_tokens_per_micro_batch == before.optim.max_tokens_per_micro_batch:
+        training.budget.tokens = loaded.state["token_budget"]
     training.order.load_state_dict(loaded.state["order"])
     training.warnings = WarningState.from_dict(loaded.state["warnings"])
     # The state was written before the pruning that followed it.

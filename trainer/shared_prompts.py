@@ -15,6 +15,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from trainer.models import Policy, autocast, position_ids
+from trainer.recompute import recomputes_layers
 from trainer.sequences import PromptBatch
 
 
@@ -23,7 +24,7 @@ def can_share_prompts(policy: Policy) -> bool:
     windows, which forget some, nor for recurrent states, nor where activations are recomputed in the backward pass,
     which transformers does without a cache."""
     layers = DynamicCache(config=policy.model.config).layers
-    return all(type(layer) is DynamicLayer for layer in layers) and not policy.model.is_gradient_checkpointing
+    return all(type(layer) is DynamicLayer for layer in layers) and not recomputes_layers(policy)
 
 
 def shared_prompt_states(

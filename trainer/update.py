@@ -18,9 +18,11 @@ from trainer.losses import (
     top_entropy_mask,
 )
 from trainer.models import Policy
+from trainer.recompute import recomputed_layers
 from trainer.sequences import Sequences, packed_positions
 from trainer.spec.algorithm import AlgorithmSpec
 from trainer.spec.job import JobSpec, OptimSpec
+from trainer.token_budget import TokenBudget
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,9 @@ def update(
     *,
     step: int,
     compute_dtype: torch.dtype,
+    budget: TokenBudget,
 ) -> Updated:
-    """Take one optimizer step.
+    """Take one optimizer step, with micro-batches that keep to `budget`.
 
     Every weight that normalises the loss is computed over the whole batch first, so that micro-batches only add up
     and the gradient is that of one big batch; rollouts without a gradient count in it and are not computed. The model
@@ -135,40 +138,41 @@ def update(
     indices = trained.nonzero().flatten().tolist()
     positions = packed_positions(lengths)
     logp_before, entropy_before = torch.zeros(len(rollout)), torch.zeros(len(rollout))
-    optimizer.zero_grad(set_to_none=True)
-    collected = [LossStats.uncomputed((weight > 0) & ~trained[rollout])]
-    for part in response_statistics(
-        policy,
-        batch.sequences.select(indices),
-        spec.rollout.temperature,
-        compute_dtype,
-        spec.optim.max_tokens_per_micro_batch,
-    ):
-        where = torch.cat([positions[indices[i]] for i in part.rollouts])
-        logp_before[where], entropy_before[where] = part.logp.detach().cpu(), part.entropy.detach().cpu()
 
-        def pick(tensor: Tensor | None, where: Tensor = where) -> Tensor | None:
-            return None if tensor is None else tensor[where].to(device)
+    def add_up_gradients(max_tokens: int) -> list[LossStats]:
+        optimizer.zero_grad(set_to_none=True)
+        collected = [LossStats.uncomputed((weight > 0) & ~trained[rollout])]
+        sequences = batch.sequences.select(indices)
+        for part in response_statistics(policy, sequences, spec.rollout.temperature, compute_dtype, max_tokens):
+            where = torch.cat([positions[indices[i]] for i in part.rollouts])
+            logp_before[where], entropy_before[where] = part.logp.detach().cpu(), part.entropy.detach().cpu()
 
-        logp_old = pick(batch.logp_old)
-        outputs = policy_loss(
-            LossInputs(
-                logp=part.logp,
-                logp_old=part.logp.detach() if logp_old is None else logp_old,
-                advantage=advantage[where].to(device),
-                weight=weight[where].to(device),
-                entropy=part.entropy,
-                logp_ref=pick(batch.logp_reference),
-                importance=pick(importance),
-                token_mask=pick(token_mask),
-            ),
-            algorithm,
-            bonus,
-        )
-        if not math.isfinite(outputs.loss.item()):
-            raise RunError("loss_not_finite", f"the loss became {outputs.loss.item()} in step {step}", step=step)
-        outputs.loss.backward()  # type: ignore[no-untyped-call]
-        collected.append(outputs.stats)
+            def pick(tensor: Tensor | None, where: Tensor = where) -> Tensor | None:
+                return None if tensor is None else tensor[where].to(device)
+
+            logp_old = pick(batch.logp_old)
+            outputs = policy_loss(
+                LossInputs(
+                    logp=part.logp,
+                    logp_old=part.logp.detach() if logp_old is None else logp_old,
+                    advantage=advantage[where].to(device),
+                    weight=weight[where].to(device),
+                    entropy=part.entropy,
+                    logp_ref=pick(batch.logp_reference),
+                    importance=pick(importance),
+                    token_mask=pick(token_mask),
+                ),
+                algorithm,
+                bonus,
+            )
+            if not math.isfinite(outputs.loss.item()):
+                raise RunError("loss_not_finite", f"the loss became {outputs.loss.item()} in step {step}", step=step)
+            outputs.loss.backward()  # type: ignore[no-untyped-call]
+            collected.append(outputs.stats)
+        return collected
+
+    with recomputed_layers(policy, spec.optim.gradient_checkpointing):
+        collected = budget.run(add_up_gradients)
     for parameter in policy.model.parameters():
         # An update without any gradient still is one: AdamW's moments decay and move the weights.
         if parameter.requires_grad and parameter.grad is None:

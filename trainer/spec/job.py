@@ -83,8 +83,11 @@ class OptimSpec(SpecPart):
     prompts_per_update: Count | None = None
     """None: one update per step."""
     max_grad_norm: Annotated[Real, Field(gt=0)] = 1.0
-    max_tokens_per_micro_batch: Count = 16384
-    """Prompt and response tokens, padding included, that one forward and backward pass may hold."""
+    max_tokens_per_micro_batch: Literal["auto"] | Count = "auto"
+    """Prompt and response tokens, padding included, that one forward and backward pass may hold. auto: estimated from
+    the device's memory. Either is halved, with an event, when the memory turns out to be too small."""
+    gradient_checkpointing: bool = False
+    """Compute each layer's activations again in the backward pass instead of keeping them: less memory, more time."""
 
     @model_validator(mode="after")
     def _updates_divide_the_step(self) -> Self:

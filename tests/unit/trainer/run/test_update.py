@@ -10,13 +10,15 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
-from trainer import forward
+from trainer import forward, token_budget
 from trainer.errors import RunError
 from trainer.forward import score
 from trainer.models import Policy, load_policy
+from trainer.recompute import recomputed_layers
 from trainer.sequences import Sequences
 from trainer.shared_prompts import can_share_prompts
 from trainer.spec import JobSpec
+from trainer.token_budget import TokenBudget
 from trainer.update import Batch, Updated, learning_rate, make_optimizer, update
 
 A, B, C, D = [3, 4, 12, 5, 6], [7, 12, 8], [9, 9, 12, 9, 9], [3, 12, 3]
@@ -77,25 +79,52 @@ def batch(policy: Policy, order: list[int]) -> Batch:
     )
 
 
+def budget_of(spec: JobSpec) -> TokenBudget:
+    given = spec.optim.max_tokens_per_micro_batch
+    return TokenBudget(10_000 if given == "auto" else given)
+
+
 @dataclass
 class Done:
     updated: Updated
     gradient: dict[str, torch.Tensor]
     tokens: int
     """That went through the model, padding included."""
+    layer_passes: int
+    """Of the first layer, recomputed ones too."""
 
 
-def take_update(policy: Policy, spec: JobSpec, given: Batch) -> Done:
-    """One update of a copy of the policy, which keeps its weights."""
+def take_update(
+    policy: Policy,
+    spec: JobSpec,
+    given: Batch,
+    budget: TokenBudget | None = None,
+    memory_tokens: int | None = None,
+) -> Done:
+    """One update of a copy of the policy, which keeps its weights. `memory_tokens`: the device's memory is full when
+    more go through the model at once, until its budget is the smallest."""
+    budget = budget or budget_of(spec)
     changed = copy.copy(policy)
     changed.model = copy.deepcopy(policy.model)
     seen: list[int] = []
-    embed = changed.model.get_input_embeddings()
-    embed.register_forward_hook(lambda module, arguments, output: seen.append(arguments[0].numel()))
-    updated = update(changed, make_optimizer(changed, spec.optim), spec, given, step=1, compute_dtype=torch.float32)
+    passes: list[int] = []
+
+    def embedded(module: torch.nn.Module, arguments: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        if memory_tokens is not None and arguments[0].numel() > memory_tokens:
+            full = memory_tokens == 0 or budget.tokens > token_budget.SMALLEST
+            if full:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        seen.append(arguments[0].numel())
+
+    changed.model.get_input_embeddings().register_forward_hook(embedded)
+    first_layer = changed.model.base_model.layers[0].mlp
+    first_layer.register_forward_pre_hook(lambda *_: passes.append(1))
+    updated = update(
+        changed, make_optimizer(changed, spec.optim), spec, given, step=1, compute_dtype=torch.float32, budget=budget
+    )
     # clip_grad_norm_ with a huge limit leaves the gradients as they are.
     gradient = {n: p.grad.clone() for n, p in changed.model.named_parameters() if p.grad is not None}
-    return Done(updated, gradient, sum(seen))
+    return Done(updated, gradient, sum(seen), len(passes))
 
 
 def gradients(policy: Policy, spec: JobSpec, order: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
@@ -206,6 +235,40 @@ class TestWork:
         assert metrics["policy/clip_fraction_low"] == 0
 
 
+class TestMemory:
+    def test_recomputed_layers_give_the_same_gradient_in_less_memory(self, policy: Policy):
+        given = batch(policy, IN_ORDER)
+        plain = take_update(policy, job(), given)
+        frugal = take_update(policy, job(optim={"gradient_checkpointing": True}), given)
+        assert relative_error(frugal.gradient, plain.gradient) < 1e-5
+        # Whole sequences, padded to the longest: transformers recomputes without a cache.
+        assert frugal.tokens == 6 * (len(A) + 4)
+        assert frugal.layer_passes == 2  # one micro-batch, computed again on the way back
+
+    def test_a_full_memory_halves_the_budget_and_changes_nothing_else(self, policy: Policy):
+        given = batch(policy, IN_ORDER)
+        expected = take_update(policy, job(), given)
+        told: list[int] = []
+        done = take_update(policy, job(), given, budget=TokenBudget(4096, told.append), memory_tokens=10)
+        assert told == [2048, 1024, 512, 256]
+        assert relative_error(done.gradient, expected.gradient) < 1e-5
+
+    def test_a_memory_that_is_too_small_is_said(self, policy: Policy):
+        with pytest.raises(RunError, match="even with 256 tokens at a time") as caught:
+            take_update(policy, job(), batch(policy, IN_ORDER), memory_tokens=0)
+        assert caught.value.code == "out_of_memory"
+
+    def test_the_estimate_follows_the_memory_and_the_model(self, policy: Policy, monkeypatch: pytest.MonkeyPatch):
+        def estimate(gigabytes: float, dtype: torch.dtype = torch.float32) -> int:
+            monkeypatch.setattr(token_budget, "device_memory_bytes", lambda device: int(gigabytes * 2**30))
+            return token_budget.estimated_tokens(policy, dtype)
+
+        # 3 layers x 128 x 34 bytes at 2 bytes an element: a quarter of 4 GiB is 82,241 tokens of it, 41,120 in float32.
+        assert estimate(4) == 32768
+        assert estimate(4, torch.bfloat16) == 65536
+        assert (estimate(0.001), estimate(1000)) == (token_budget.SMALLEST, token_budget.LARGEST)
+
+
 def test_a_model_that_forgets_or_recomputes_is_given_whole_sequences(policy: Policy, small_mistral: Policy):
     assert can_share_prompts(policy)
     assert not can_share_prompts(small_mistral)
@@ -213,10 +276,9 @@ def test_a_model_that_forgets_or_recomputes_is_given_whole_sequences(policy: Pol
     with torch.no_grad():
         logits = small_mistral.model(torch.tensor([A + RESPONSES[2]])).logits[0, len(A) - 1 : -1].log_softmax(-1)
     torch.testing.assert_close(logp[3:7], logits[range(4), RESPONSES[2]], atol=1e-5, rtol=1e-5)
-    changed = copy.copy(policy)
-    changed.model = copy.deepcopy(policy.model)
-    changed.model.gradient_checkpointing_enable()
-    assert not can_share_prompts(changed)
+    with recomputed_layers(policy, True):
+        assert not can_share_prompts(policy)
+    assert can_share_prompts(policy)
 
 
 def test_scores_do_not_depend_on_the_company(policy: Policy):
@@ -243,7 +305,15 @@ def test_a_broken_number_stops_the_run_before_the_weights(policy: Policy):
     broken = batch(policy, IN_ORDER)
     broken.advantages[0] = torch.nan
     with pytest.raises(RunError, match="step 7") as caught:
-        update(changed, make_optimizer(changed, spec.optim), spec, broken, step=7, compute_dtype=torch.float32)
+        update(
+            changed,
+            make_optimizer(changed, spec.optim),
+            spec,
+            broken,
+            step=7,
+            compute_dtype=torch.float32,
+            budget=budget_of(spec),
+        )
     assert caught.value.step == 7
     for name, value in changed.model.state_dict().items():
         assert torch.equal(value, before[name])
