@@ -195,7 +195,8 @@ def make_updates(
             logp_engine=rollouts.logp_engine[chosen_tokens],
             logp_reference=None if logp_reference is None else logp_reference[chosen_tokens],
         )
-        updated = update(run.policy, run.optimizer, spec, batch, step=step, compute_dtype=run.compute_dtype)
+        with run.policy.dropout(spec.seed, step, number):
+            updated = update(run.policy, run.optimizer, spec, batch, step=step, compute_dtype=run.compute_dtype)
         if not known:
             computed = unscored_tokens[chosen_tokens]
             logp[unscored_tokens], entropy[unscored_tokens] = updated.logp[computed], updated.entropy[computed]
