@@ -148,6 +148,12 @@ def delete(checkpoints: Path, step: int) -> None:
     shutil.rmtree(aside)
 
 
+def clear_interrupted(checkpoints: Path) -> None:
+    """Delete what a process that was killed while writing or deleting a checkpoint left; for the only writer here."""
+    for leftover in checkpoints.glob(".*-*"):
+        shutil.rmtree(leftover)
+
+
 def latest(checkpoints: Path) -> Path | None:
     """The checkpoint with the highest step that passes verification; None where there is none."""
     steps = sorted((int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()), reverse=True)

@@ -13,7 +13,7 @@ from trainer.engines import HfEngine
 from trainer.errors import RunError
 from trainer.evaluation import Benchmark
 from trainer.event_stream import EventStream
-from trainer.loop import Training
+from trainer.loop import Training, prune
 from trainer.models import Policy, load_lora_policy, load_policy
 from trainer.prompts import UNANSWERED, PromptSet, build_prompts
 from trainer.rewards import VerifierPool
@@ -197,6 +197,8 @@ def restore(training: Training, loaded: checkpoint.Loaded) -> None:
     # The state was written before the pruning that followed it.
     checkpoints = training.run_dir / "checkpoints"
     training.scores = {step: score for step, score in loaded.state["scores"] if (checkpoints / str(step)).is_dir()}
+    # The attempt before may have been killed between writing its last checkpoint and pruning.
+    prune(training)
 
 
 def load_benchmark(spec: JobSpec, index: int, policy: Policy, folders: Folders, events: EventStream) -> PromptSet:
