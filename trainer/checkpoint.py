@@ -1,7 +1,8 @@
 """Checkpoints: complete or absent, never in between, and checked before they are believed.
 
     <run>/checkpoints/<step>/
-        model/               a Hugging Face folder: config, safetensors, tokenizer; loads anywhere
+        model/               a Hugging Face folder: config, safetensors, tokenizer; loads anywhere. Under LoRA the
+                             adapter alone, as peft has it (trainer.models.adapter_folder)
         optimizer.safetensors
         state.json           what else the loop carries from step to step
         manifest.json        every file's size and SHA-256
