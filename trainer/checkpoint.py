@@ -1,7 +1,8 @@
 """Checkpoints: complete or absent, never in between, and checked before they are believed.
 
     <run>/checkpoints/<step>/
-        model/               a Hugging Face folder: config, safetensors, tokenizer; loads anywhere
+        model/               a Hugging Face folder: config, safetensors, tokenizer; loads anywhere. Under LoRA the
+                             adapter alone, as peft has it (trainer.models.adapter_folder)
         optimizer.safetensors
         state.json           what else the loop carries from step to step
         manifest.json        every file's size and SHA-256
@@ -146,6 +147,12 @@ def delete(checkpoints: Path, step: int) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     (checkpoints / str(step)).rename(aside)
     shutil.rmtree(aside)
+
+
+def clear_interrupted(checkpoints: Path) -> None:
+    """Delete what a process that was killed while writing or deleting a checkpoint left; for the only writer here."""
+    for leftover in checkpoints.glob(".*-*"):
+        shutil.rmtree(leftover)
 
 
 def latest(checkpoints: Path) -> Path | None:

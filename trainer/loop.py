@@ -198,9 +198,10 @@ def make_updates(
             logp_engine=rollouts.logp_engine[chosen_tokens],
             logp_reference=None if logp_reference is None else logp_reference[chosen_tokens],
         )
-        updated = update(
-            run.policy, run.optimizer, spec, batch, step=step, compute_dtype=run.compute_dtype, budget=run.budget
-        )
+        with run.policy.dropout(spec.seed, step, number):
+            updated = update(
+                run.policy, run.optimizer, spec, batch, step=step, compute_dtype=run.compute_dtype, budget=run.budget
+            )
         if not known:
             computed = unscored_tokens[chosen_tokens]
             logp[unscored_tokens], entropy[unscored_tokens] = updated.logp[computed], updated.entropy[computed]
@@ -265,8 +266,16 @@ def write_checkpoint(run: Training, metrics: Metrics) -> None:
         bytes=written.bytes,
         score=score_here,
     )
-    if run.prune_checkpoints:
-        retained = run.spec.checkpoint.retained(scores)
-        for step in set(scores) - retained:
-            checkpoint.delete(folder, step)
-        run.scores = {step: score for step, score in scores.items() if step in retained}
+    prune(run)
+
+
+def prune(run: Training) -> None:
+    """Unsupervised: delete the checkpoints that the spec does not keep and what a killed attempt left half done."""
+    if not run.prune_checkpoints:
+        return
+    folder = run.run_dir / "checkpoints"
+    checkpoint.clear_interrupted(folder)
+    retained = run.spec.checkpoint.retained(run.scores)
+    for step in set(run.scores) - retained:
+        checkpoint.delete(folder, step)
+    run.scores = {step: score for step, score in run.scores.items() if step in retained}

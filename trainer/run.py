@@ -13,8 +13,8 @@ from trainer.engines import HfEngine
 from trainer.errors import RunError
 from trainer.evaluation import Benchmark
 from trainer.event_stream import EventStream
-from trainer.loop import Training
-from trainer.models import Policy, load_policy
+from trainer.loop import Training, prune
+from trainer.models import Policy, load_lora_policy, load_policy
 from trainer.prompts import UNANSWERED, PromptSet, build_prompts
 from trainer.rewards import VerifierPool
 from trainer.rollouts import Decoder, Sampler
@@ -23,6 +23,7 @@ from trainer.sampling_order import SamplingOrder
 from trainer.spec.dataset import detect_format, read_problems, tiny_arith_offenders
 from trainer.spec.events import Started
 from trainer.spec.job import Columns, JobSpec
+from trainer.spec.model import LoraSpec
 from trainer.token_budget import TokenBudget, estimated_tokens
 from trainer.update import make_optimizer, restore_optimizer
 
@@ -58,14 +59,9 @@ def open_training(
     device, compute_dtype = placement(spec)
     torch.manual_seed(spec.seed)
     loaded = None if resume is None else checkpoint.load(resume)
-
-    def load(model_dir: Path | None) -> Policy:
-        return load_policy(
-            spec.model.id, model_dir=model_dir, cache_dir=folders.cache, models_dir=folders.models, device=device
-        )
-
-    policy = load(folders.model if loaded is None else loaded.model_dir)
-    reference = load(folders.model) if spec.algorithm.kl_coef > 0 else None
+    if loaded is not None:
+        refuse_another_adapter(spec, loaded)
+    policy, reference = load_policies(spec, folders, None if loaded is None else loaded.model_dir, device)
     optimizer = make_optimizer(policy, spec.optim)
     prompts = load_prompts(spec, spec.data.train, spec.data.columns, policy, folders, events)
     order = SamplingOrder(len(prompts), spec.optim.prompts_per_step, spec.seed)
@@ -144,6 +140,50 @@ def placement(spec: JobSpec) -> tuple[torch.device, torch.dtype]:
     return device, compute_dtypes[spec.model.dtype]
 
 
+def load_policies(
+    spec: JobSpec, folders: Folders, resumed: Path | None, device: torch.device
+) -> tuple[Policy, Policy | None]:
+    """The policy to train, with the weights of the checkpoint's model folder `resumed` if there is one, and the frozen
+    reference if the KL term needs it."""
+
+    def load(model_dir: Path | None) -> Policy:
+        return load_policy(
+            spec.model.id, model_dir=model_dir, cache_dir=folders.cache, models_dir=folders.models, device=device
+        )
+
+    needs_reference = spec.algorithm.kl_coef > 0
+    if spec.model.lora is None:
+        return load(resumed or folders.model), load(folders.model) if needs_reference else None
+    policy = load_lora_policy(
+        spec.model.id,
+        spec.model.lora,
+        spec.seed,
+        adapter_dir=resumed,
+        model_dir=folders.model,
+        cache_dir=folders.cache,
+        models_dir=folders.models,
+        device=device,
+    )
+    return policy, policy.without_adapter() if needs_reference else None
+
+
+def refuse_another_adapter(spec: JobSpec, loaded: checkpoint.Loaded) -> None:
+    """RunError when the checkpoint's weights and optimizer state are not those of the parameters that are to be
+    trained: a whole model's instead of an adapter's, the reverse, or those of another adapter."""
+    before, now = JobSpec.model_validate(loaded.state["spec"]).model.lora, spec.model.lora
+    if before == now:
+        return
+
+    def said(lora: LoraSpec | None) -> str:
+        return "full fine-tuning" if lora is None else f"LoRA {lora.model_dump_json()}"
+
+    raise RunError(
+        "resumed_with_another_adapter",
+        f"the checkpoint of step {loaded.step} is of {said(before)}, but model.lora asks for {said(now)}: resume with "
+        "the settings it had, or start a new job from it",
+    )
+
+
 def restore(training: Training, loaded: checkpoint.Loaded) -> None:
     """Put back everything that `loop.write_checkpoint` stored, so that the run goes on as if it had never stopped."""
     before = JobSpec.model_validate(loaded.state["spec"])
@@ -177,6 +217,8 @@ def restore(training: Training, loaded: checkpoint.Loaded) -> None:
     # The state was written before the pruning that followed it.
     checkpoints = training.run_dir / "checkpoints"
     training.scores = {step: score for step, score in loaded.state["scores"] if (checkpoints / str(step)).is_dir()}
+    # The attempt before may have been killed between writing its last checkpoint and pruning.
+    prune(training)
 
 
 def load_benchmark(spec: JobSpec, index: int, policy: Policy, folders: Folders, events: EventStream) -> PromptSet:

@@ -83,12 +83,13 @@ def with_gradient(spec: AlgorithmSpec, advantages: Tensor) -> Tensor:
 
 def needs_statistics_first(spec: JobSpec) -> bool:
     """Whether an update's loss needs log-probs or entropies of all its tokens before its first micro-batch; otherwise
-    an on-policy update takes those that its own forward pass gives."""
-    algorithm = spec.algorithm
+    an on-policy update takes those that its own forward pass gives. With dropout that pass is not the policy's."""
+    algorithm, lora = spec.algorithm, spec.model.lora
     return (
         algorithm.importance_correction != "none"
         or algorithm.top_entropy_fraction is not None
         or algorithm.entropy_target is not None
+        or (lora is not None and lora.dropout > 0)
     )
 
 
@@ -106,8 +107,9 @@ def update(
 
     Every weight that normalises the loss is computed over the whole batch first, so that micro-batches only add up
     and the gradient is that of one big batch; rollouts without a gradient count in it and are not computed. The model
-    stays in evaluation mode: dropout would make the policy that is updated another one than the policy that sampled.
-    RunError `loss_not_finite` or `gradient_not_finite` leaves the weights as they were.
+    stays in evaluation mode: dropout would make the policy that is updated another one than the policy that sampled
+    (an adapter's, if the spec asks for it, is switched on by the caller). RunError `loss_not_finite` or
+    `gradient_not_finite` leaves the weights as they were.
     """
     algorithm = spec.algorithm
     lengths = batch.sequences.response_lengths

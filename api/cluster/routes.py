@@ -119,7 +119,10 @@ def list_workers(state: State, caller: Caller) -> Page[WorkerOut]:
 
 @router.get("/models")
 def list_models(state: State, caller: Caller) -> Page[ModelOut]:
-    """The models of this platform; besides, `job/JOB_ID@STEP` names a checkpoint of one's own jobs."""
+    """The models of this platform; besides, `job/JOB_ID@STEP` names a checkpoint of one's own jobs.
+
+    Each can be trained whole or with a LoRA adapter (`model.lora` of the job spec).
+    """
     entries = model_catalog.available(state.settings)
     return page(entries, len(entries), lambda entry: ModelOut(id=entry.id, source=entry.source), lambda entry: entry.id)
 

@@ -53,7 +53,7 @@ def load_folder(model_id: str, folder: Path, device: torch.device) -> Policy:
         eos_ids,
         pad_id if isinstance(pad_id, int) else min(eos_ids),
     )
-    _probe(policy)
+    probe(policy)
     return policy
 
 
@@ -62,7 +62,7 @@ def _read_config(model_id: str, folder: Path) -> PretrainedConfig:
         raise ModelError(f"{model_id}: there is no folder {folder}; check the name")
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
-            raise ModelError(f"{model_id}: {folder} holds a LoRA adapter; merge it into its base model first")
+            raise ModelError(f"{model_id}: {folder} holds a LoRA adapter where a whole model is needed")
         raise ModelError(f"{model_id}: {folder} has no config.json; it must hold a model saved by save_pretrained")
     try:
         raw: dict[str, Any] = json.loads((folder / "config.json").read_text())
@@ -166,7 +166,7 @@ def _eos_ids(model_id: str, model: Model, tokenizer: PreTrainedTokenizerBase) ->
 
 
 @torch.inference_mode()
-def _probe(policy: Policy) -> None:
+def probe(policy: Policy) -> None:
     """Compare with the model's own forward pass what configs cannot tell: unknown scalings, unusual positions."""
     tokens = torch.linspace(0, policy.vocab_size - 1, 6, device=policy.device).long()
     expected = policy.model(input_ids=tokens[None], use_cache=False).logits[0].float()

@@ -60,7 +60,7 @@ class Policy:
     @property
     def parameters(self) -> int:
         """How many numbers are trained; a tied head counts once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
 
     @property
     def vocab_size(self) -> int:
@@ -100,6 +100,10 @@ class Policy:
         )
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
+
+    def dropout(self, *seed: int) -> AbstractContextManager[Any]:
+        """For updates: within it the dropout that the spec asks for is active. A whole model has none."""
+        return nullcontext()
 
     def save_pretrained(self, folder: Path) -> None:
         """Write safetensors, configs and tokenizer to `folder`, which loads again as a model directory."""

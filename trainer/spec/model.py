@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, StringConstraints
 
-from trainer.spec.base import SpecPart
+from trainer.spec.base import Real, SpecPart
 
 BUILTIN_MODELS = ("builtin/tiny-arith", "builtin/smollm2-135m-instruct")
 
@@ -44,8 +44,35 @@ def _known(model_id: str) -> str:
     return model_id
 
 
+def _no_head(names: list[str]) -> list[str]:
+    if any(name.rpartition(".")[2] == "lm_head" for name in names):
+        raise ValueError("lm_head can't be adapted: log-probs are computed from its weight directly")
+    return names
+
+
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=256)]
+
+
+class LoraSpec(SpecPart):
+    """Low-rank adaptation (arXiv 2106.09685): W + (alpha / rank) B A, of which only A and B are trained."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    alpha: Annotated[Real, Field(gt=0)] = Field(default_factory=lambda before: 2.0 * before["rank"])
+    """Twice the rank unless given."""
+    dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """Of the adapter's input, in updates only. 0 unless given, since the policy that is scored must be the one that
+    sampled: with dropout in the update and none in sampling, the very first ratio is no longer 1 and clipping acts on
+    the noise."""
+    target_modules: (
+        Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_no_head)]
+    ) = "all-linear"
+    """Which linear layers: all but the head, or those whose name is or ends with one of these (`q_proj`)."""
+
+
 class ModelSpec(SpecPart):
     id: Annotated[str, AfterValidator(_known)]
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the forward and backward pass compute in; auto is bfloat16 on a GPU, else float32. The weights that the
     optimizer updates are always float32, since a bfloat16 weight cannot take a step of 2e-6."""
+    lora: LoraSpec | None = None
+    """Train an adapter of these dimensions and leave the model as it is; None: full fine-tuning."""

@@ -101,3 +101,13 @@ def test_an_unknown_format_is_refused(tmp_path: Path):
     manifest.write_text(json.dumps({**content, "format": 99}))
     with pytest.raises(CheckpointError, match="format 99"):
         checkpoint.verify(tmp_path / "3")
+
+
+def test_what_a_killed_process_left_half_done_is_cleared(tmp_path: Path):
+    write(tmp_path)
+    for name in (".writing-4", ".deleting-1", ".replaced-3"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "model.safetensors").write_bytes(b"half")
+    checkpoint.clear_interrupted(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+    assert checkpoint.verify(tmp_path / "3") == 3
