@@ -12,9 +12,11 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from trainer import forward
 from trainer.models import ModelError, Policy, load_lora_policy, load_policy, position_ids
 from trainer.models.lora import LoraPolicy
 from trainer.models.tiny_arith import tiny_arith_tokenizer
+from trainer.sequences import Sequences
 from trainer.spec.model import LoraSpec
 
 IDS = torch.tensor([[4, 5, 13, 6, 16, 3]])
@@ -357,3 +359,23 @@ def test_tiny_arith_can_be_adapted(model_cache: Path) -> None:
     policy = adapted(model_cache, model_id="builtin/tiny-arith", rank=4)
     assert 0 < policy.parameters < 50_000
     assert policy.tokenizer("1+1=")["input_ids"] == tiny_arith_tokenizer()("1+1=")["input_ids"]
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj"], ["down_proj"]], ids=str)
+def test_prompts_are_shared_with_an_adapter_as_without(
+    models: Path, monkeypatch: pytest.MonkeyPatch, targets: str | list[str]
+) -> None:
+    # With q_proj or down_proj alone, the first layer's keys and values have no gradient to pass on.
+    policy = adapted(models, target_modules=targets)
+    moved(policy)
+    sequences = Sequences([[4, 5, 13], [4, 5, 13], [6, 16]], [[3, 7, 2], [8], [9, 9]])
+    found = []
+    for shares in (True, False):
+        monkeypatch.setattr(forward, "can_share_prompts", lambda _, shares=shares: shares)
+        policy.model.zero_grad()
+        for part in forward.response_statistics(policy, sequences, 1.0, torch.float32, 8):
+            (part.logp.sum() + part.entropy.sum()).backward()
+        found.append({name: parameter.grad.clone() for name, parameter in trainable(policy).items()})
+    assert all(gradient.abs().max() > 0 for gradient in found[0].values())
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))

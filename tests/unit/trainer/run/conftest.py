@@ -22,7 +22,7 @@ class Run:
 
     folder: Path
     _order: Order
-    _cache: Path
+    cache: Path
     codes: list[int] = field(default_factory=list)
     events: list[list[Event]] = field(default_factory=list)
     """Of each attempt."""
@@ -35,7 +35,7 @@ class Run:
         file, events, log = self.folder / "spec.yaml", self.folder / "events", self.folder / "log"
         file.write_text(json.dumps(spec))
         order = {
-            "arguments": [*map(str, (file, "--run-dir", self.folder, "--cache-dir", self._cache)), *arguments],
+            "arguments": [*map(str, (file, "--run-dir", self.folder, "--cache-dir", self.cache)), *arguments],
             "stdout": str(events),
             "stderr": str(log),
             "interrupt": interrupt,

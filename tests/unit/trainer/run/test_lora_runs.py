@@ -1,7 +1,10 @@
 """Runs that train an adapter: their checkpoints, what may go on from them, and what begins with them."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from safetensors.torch import load_file
 
 from trainer import checkpoint
 from trainer.models import Policy, load_policy, position_ids
-from trainer.spec.events import EXIT_USER_ERROR
+from trainer.spec.events import EXIT_USER_ERROR, parse_event
 
 RANK = 4
 EVAL = "eval/held_out/length_mean"
@@ -156,3 +159,37 @@ def test_a_module_that_is_not_there_is_the_users_error(run: Any, spec: Callable[
     assert run.codes == [EXIT_USER_ERROR]
     assert failed.code == "model"
     assert "no module is called 'query'; LoRA adapts down_proj" in failed.message
+
+
+def test_dropout_is_in_the_update_and_not_in_what_is_measured(run: Any, spec: Callable[..., Any]):
+    one_update = {"lr": 1e-2, "prompts_per_step": 4}
+    run.start(spec(model={"lora": {"rank": RANK, "dropout": 0.5}}, optim=one_update))
+    assert run.codes == [0], run.log
+    # The adapter begins as nothing, and dropping half of nothing changes nothing; in the second step it is something.
+    # Without dropout the one update of a step would see the very policy that sampled.
+    assert run.metrics()[1]["policy/kl_old"] == pytest.approx(0, abs=1e-9)
+    assert run.metrics()[2]["policy/kl_old"] > 1e-4
+    assert run.metrics()[2]["rollout/logprob_diff_max"] < 1e-4
+
+
+def test_an_adapters_checkpoint_can_be_evaluated_alone(adapted: Any, spec: Callable[..., Any], tmp_path: Path):
+    data = spec()["data"]["train"]
+    done = subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "trainer.eval_checkpoint",
+                str(adapted.checkpoint(2)),
+                "--data",
+                f"held_out={data}",
+            ),
+            *("--samples", "4", "--temperature", "0.4", "--results", str(tmp_path), "--cache-dir", str(adapted.cache)),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    event = parse_event(done.stdout.splitlines()[-1])
+    assert event.metrics[EVAL] == adapted.metrics()[2][EVAL]
