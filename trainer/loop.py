@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from trainer import checkpoint
+from trainer.advantages import NotBinaryError, correct_rollouts
 from trainer.advantages import advantages as estimate_advantages
-from trainer.advantages import correct_rollouts
 from trainer.engines import Engine
 from trainer.entropy_channels import StepTokens, change_metrics, channel_metrics, rollout_entropies
 from trainer.errors import RunError
@@ -103,7 +103,10 @@ def train_step(run: Training, step: int) -> Metrics:
     # Groups of G rollouts per prompt, each with a verified reward (section 2).
     rollouts = run.sampler.collect(step)
     correct = correct_rollouts(rollouts.rewards, spec.algorithm.success_threshold)
-    advantages = estimate_advantages(spec.algorithm, rollouts.rewards, rollouts.group_ids, step)
+    try:
+        advantages = estimate_advantages(spec.algorithm, rollouts.rewards, rollouts.group_ids, step)
+    except NotBinaryError as error:
+        raise RunError("reward_not_binary", f"step {step}: {error}", step=step) from error
 
     # One or more updates (section 2), which also give the log-prob and entropy of every response token under the policy
     # that the step began with (section 3).

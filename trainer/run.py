@@ -24,6 +24,7 @@ from trainer.spec.dataset import detect_format, read_problems, tiny_arith_offend
 from trainer.spec.events import Started
 from trainer.spec.job import Columns, JobSpec
 from trainer.update import make_optimizer, restore_optimizer
+from trainer.verifiability import check_verifiers
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +72,18 @@ def open_training(
     engine = HfEngine(policy, compute_dtype=compute_dtype)
     decode = Decoder(policy.tokenizer)
     with VerifierPool(
-        spec.reward.kind, workers=VERIFIER_PROCESSES, timeout_seconds=spec.reward.timeout_seconds
+        spec.reward.kind,
+        workers=VERIFIER_PROCESSES,
+        timeout_seconds=spec.reward.timeout_seconds,
+        options=spec.reward.options,
     ) as verifier:
         benchmarks = [
             Benchmark(eval_spec, load_benchmark(spec, index, policy, folders, events))
             for index, eval_spec in enumerate(spec.eval)
         ]
+        check_verifiers(spec, spec.data.train, prompts.prompts, verifier, events)
+        for benchmark in benchmarks:
+            check_verifiers(spec, benchmark.spec.data, benchmark.prompts.prompts, verifier, events)
         training = Training(
             spec=spec,
             run_dir=folders.run,

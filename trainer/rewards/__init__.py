@@ -3,6 +3,8 @@
     math      Math-Verify on the last `\\boxed{}`, else on the last expression; in killable subprocesses
     numeric   the last number, compared exactly
     exact     the text itself, whitespace and case aside where asked
+    regex     a pattern matches, or what it finds is the answer
+    choice    the letter of a multiple-choice question
 
 `verify` judges one response, `VerifierPool` the many of a training step. Nothing here imports torch; sympy is
 imported in the subprocesses only.
@@ -16,3 +18,4 @@ from trainer.rewards.pool import VerifyItem as VerifyItem
 from trainer.rewards.process import VerifierUnavailableError as VerifierUnavailableError
 from trainer.rewards.single import check_answer as check_answer
 from trainer.rewards.single import verify as verify
+from trainer.rewards.verifier_error import UnusableVerifierError as UnusableVerifierError

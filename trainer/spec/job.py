@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 from trainer.spec.algorithm import AlgorithmSpec
 from trainer.spec.base import Real, SpecPart
 from trainer.spec.model import ModelSpec
+from trainer.spec.reward import RewardSpec as RewardSpec
 
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -56,12 +57,6 @@ class DataSpec(SpecPart):
         if taken:
             raise ValueError(f"chat_template_kwargs must not hold {', '.join(taken)}: only what the template reads")
         return self
-
-
-class RewardSpec(SpecPart):
-    kind: Literal["math", "numeric", "exact"]
-    timeout_seconds: Annotated[Real, Field(gt=0, le=60)] = 5.0
-    """Wall-clock limit for one verification; past it the verifier is killed and the reward is 0."""
 
 
 class RolloutSpec(SpecPart):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from trainer import checkpoint
+from trainer.rewards import verify
 from trainer.spec.events import EXIT_STOPPED, EXIT_USER_ERROR, Event, parse_event
 from trainer.spec.metric_keys import is_known
 
@@ -126,6 +127,66 @@ def test_a_run_from_end_to_end(start: Start, tmp_path: Path):
     assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["4"]
     assert checkpoint.verify(run.folder / "checkpoints" / "4") == 4
     assert len((run.folder / "evals" / "held_out" / "4.jsonl").read_text().splitlines()) == 12
+
+
+def test_rows_with_verifiers_of_their_own(start: Start, tmp_path: Path):
+    """Each row is judged by its own kind with its own options, those of the job beneath."""
+    rows = [
+        {"prompt": "12+34=", "answer": "46"},
+        {"prompt": "12+35=", "answer": "47.0", "kind": "numeric"},
+        {"prompt": "12+36=", "answer": "40", "kind": "numeric", "options": {"tolerance": 0.5}},
+        {"prompt": "12+37=", "answer": "^4", "kind": "regex", "options": {"full_match": False}},
+        {"prompt": "12+38=", "answer": r"\d+", "kind": "regex", "options": {"full_match": True}},
+        {"prompt": "12+39=", "answer": r"\frac{102}{2}", "kind": "math"},
+        {"prompt": "12+40=", "answer": "52", "options": {"normalize_whitespace": False}},
+        {"prompt": "12+41=", "answer": "B", "kind": "choice"},
+    ]
+    (tmp_path / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = finish(
+        start(
+            "mixed",
+            data={"train": "mixed.jsonl"},
+            eval=[],
+            train={"steps": 2},
+            optim={"prompts_per_step": 8, "prompts_per_update": 8},
+            diagnostics={"rollout_groups": 8},
+        ),
+        tmp_path / "mixed",
+    )
+    assert run.returncode == 0, run.stderr
+    rollouts = [rollout for event in run.of("rollouts") for rollout in event.rollouts]
+    assert {rollout.row for rollout in rollouts} == set(range(1, 9))
+    for rollout in rollouts:
+        row = rows[rollout.row - 1]
+        expected = verify(row.get("kind", "exact"), rollout.completion, row["answer"], **row.get("options", {}))
+        assert rollout.reward == expected, rollout
+    # Some of them are really right, each by what its own verifier allows.
+    right = {rollout.row for rollout in rollouts if rollout.correct}
+    assert right >= {2, 3, 4, 5, 6}
+    assert 8 not in right
+
+
+def test_row_options_that_the_jobs_kind_does_not_take_end_the_run(start: Start, tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1=", "answer": "2", "options": {"tolerance": 1}}\n')
+    run = finish(start("rows", data={"train": "rows.jsonl"}), tmp_path / "rows")
+    assert run.returncode == EXIT_USER_ERROR
+    assert run.events[-1].code == "bad_row_options"
+    assert "row 1: options.tolerance: unknown option" in run.events[-1].message
+
+
+def test_answers_that_nothing_could_match_are_said_before_the_first_step(start: Start, tmp_path: Path):
+    lines = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "1+2=", "answer": "three"}]
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "none.jsonl").write_text(json.dumps(lines[1]) + "\n")
+    numeric = {"reward": {"kind": "numeric"}, "eval": [], "train": {"steps": 1}}
+    some = finish(start("some", data={"train": "some.jsonl"}, **numeric), tmp_path / "some")
+    assert some.returncode == 0, some.stderr
+    [warning] = [event for event in some.of("log") if event.code == "answers_unverifiable"]
+    assert (warning.level, warning.data) == ("warning", {"count": 1, "rows": [2]})
+    none = finish(start("none", data={"train": "none.jsonl"}, **numeric), tmp_path / "none")
+    assert none.returncode == EXIT_USER_ERROR
+    assert none.events[-1].code == "answers_unverifiable"
+    assert "row 1: the answer 'three' is not one number" in none.events[-1].message
 
 
 def test_a_stopped_run_resumed_equals_one_that_never_stopped(start: Start, tmp_path: Path):
