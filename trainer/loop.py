@@ -17,6 +17,7 @@ from torch import Tensor
 from trainer import checkpoint
 from trainer.advantages import NotBinaryError, correct_rollouts
 from trainer.advantages import advantages as estimate_advantages
+from trainer.bonus import shifted, total_bonus
 from trainer.engines import Engine
 from trainer.entropy_channels import StepTokens, change_metrics, channel_metrics, rollout_entropies
 from trainer.errors import RunError
@@ -108,6 +109,10 @@ def train_step(run: Training, step: int) -> Metrics:
     except NotBinaryError as error:
         raise RunError("reward_not_binary", f"step {step}: {error}", step=step) from error
 
+    # A bonus shifts the advantage alone: what is correct, and every metric of the groups, is the reward's.
+    bonus = total_bonus(spec.reward.bonus, rollouts.texts, rollouts.lengths, spec.rollout.max_new_tokens)
+    reward_advantages, advantages = advantages, shifted(advantages, bonus, rollouts.group_ids)
+
     # One or more updates (section 2), which also give the log-prob and entropy of every response token under the policy
     # that the step began with (section 3).
     update_started = time.perf_counter()
@@ -132,7 +137,8 @@ def train_step(run: Training, step: int) -> Metrics:
     mismatch = (logp - rollouts.logp_engine).abs()
     metrics = checked(
         {
-            **group_metrics(rollouts.rewards, correct, rollouts.group_ids, advantages),
+            **group_metrics(rollouts.rewards, correct, rollouts.group_ids, reward_advantages),
+            "reward/bonus_mean": None if bonus is None else bonus.mean().item(),
             **channel_metrics(tokens, logp, entropy),
             **changes,
             **rollouts.metrics(),
@@ -153,7 +159,7 @@ def train_step(run: Training, step: int) -> Metrics:
     run.events.emit(Step, step=step, metrics=metrics)
     if spec.diagnostics.rollout_groups:
         shown = rollouts.events(
-            correct, advantages, rollout_entropies(tokens, entropy), spec.diagnostics.rollout_groups
+            correct, advantages, bonus, rollout_entropies(tokens, entropy), spec.diagnostics.rollout_groups
         )
         run.events.emit(Rollouts, step=step, rollouts=shown)
     run.warnings, raised = observe(run.warnings, metrics)

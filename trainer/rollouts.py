@@ -63,6 +63,10 @@ class Collected:
         return torch.tensor([logp for sample in self.samples for logp in sample.generation.logprobs])
 
     @property
+    def texts(self) -> list[str]:
+        return [sample.text for sample in self.samples]
+
+    @property
     def truncated(self) -> Tensor:
         """bool [N]."""
         return torch.tensor([sample.generation.truncated for sample in self.samples], dtype=torch.bool)
@@ -83,7 +87,12 @@ class Collected:
         }
 
     def events(
-        self, correct: Tensor, advantages: Tensor, entropies: Sequence[float | None], groups: int
+        self,
+        correct: Tensor,
+        advantages: Tensor,
+        bonus: Tensor | None,
+        entropies: Sequence[float | None],
+        groups: int,
     ) -> list[Rollout]:
         """The first `groups` groups, as people read them."""
         return [
@@ -97,6 +106,7 @@ class Collected:
                 reward=sample.reward,
                 correct=bool(correct[i]),
                 advantage=float(advantages[i]),
+                bonus=None if bonus is None else float(bonus[i]),
                 tokens=len(sample.generation.token_ids),
                 truncated=sample.generation.truncated,
                 entropy=entropies[i],

@@ -1,6 +1,6 @@
 """Before the first step: can the verifiers of a data set be had, and could its answers ever be right?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from trainer.errors import RunError
 from trainer.event_stream import EventStream
@@ -21,11 +21,11 @@ def check_verifiers(
 
     Answers are looked at for the kinds that are judged in this process only: for the others it takes too long.
     """
-    kinds: dict[str, tuple[str, Mapping[str, object]]] = {}
+    elsewhere: set[str] = set()
     at_once: list[Prompt] = []
     for prompt in prompts:
         try:
-            kind, options = row_verifier(spec.reward.kind, spec.reward.options, prompt.kind, prompt.options)
+            kind, _ = row_verifier(spec.reward.kind, spec.reward.options, prompt.kind, prompt.options)
         except ValueError as error:
             raise RunError("bad_row_options", f"{reference}, row {prompt.row}: {error}") from error
         if spec.algorithm.needs_success_threshold(parse_kind(kind).family in GRADED_FAMILIES):
@@ -37,9 +37,9 @@ def check_verifiers(
         if in_process(kind) is not None:
             at_once.append(prompt)
         else:
-            kinds.setdefault(kind, (kind, options))
+            elsewhere.add(kind)
     try:
-        verifier.require(list(kinds.values()))
+        verifier.require(sorted(elsewhere))
     except UnusableVerifierError as error:
         raise RunError("verifier_unusable", str(error)) from error
     found = verifier.check_items([VerifyItem("", prompt.answer, prompt.kind, prompt.options) for prompt in at_once])

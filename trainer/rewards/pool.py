@@ -14,13 +14,16 @@ from typing import Self
 
 from pydantic import JsonValue
 
+from trainer.rewards import sandbox
 from trainer.rewards.answer_error import BadAnswerError
 from trainer.rewards.dispatch import Dispatcher, Outcome, VerifyError
+from trainer.rewards.http_endpoint import HttpEndpoint
 from trainer.rewards.kinds import checked_options, in_process
+from trainer.rewards.permits import NOTHING, Permits
 from trainer.rewards.process import COMMAND
 from trainer.rewards.regex import SlowPatternError
 from trainer.rewards.verifier_error import UnusableVerifierError
-from trainer.spec.reward import row_verifier
+from trainer.spec.reward import HttpOptions, parse_kind, row_verifier
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 _LOAD_SECONDS = 60.0
@@ -54,10 +57,11 @@ class Verdict:
 class VerifierPool:
     """Scores responses with `kind`, or with the kind that an item names.
 
-    `timeout_seconds` is the wall-clock limit of one item, after which its subprocess is killed; `memory_bytes` limits
-    a subprocess's address space; a response or answer over `max_input_chars` is not verified at all (`too_long`).
-    `options` are the options of `kind`. One caller at a time: a second one waits. The subprocesses start at once, in
-    the background, when the kind needs any; those of other kinds when the first item of theirs comes.
+    `timeout_seconds` is the wall-clock limit of one item, after which its subprocess is killed (of one request to an
+    http endpoint); `memory_bytes` limits a subprocess's address space; a response or answer over `max_input_chars` is
+    not verified at all (`too_long`). `options` are the options of `kind`, `permits` what the operator allows beyond
+    this package's verifiers. One caller at a time: a second one waits. The subprocesses start at once, in the
+    background, when the kind needs any; those of other kinds when the first item of theirs comes.
     """
 
     def __init__(
@@ -69,8 +73,11 @@ class VerifierPool:
         max_input_chars: int = 100_000,
         options: Mapping[str, object] | None = None,
         *,
+        permits: Permits = NOTHING,
         command: tuple[str, ...] = COMMAND,
     ) -> None:
+        """ValueError for a kind or options that there are not; UnusableVerifierError for what `permits` does not
+        hold; VerifierUnavailableError when the sandbox does not hold."""
         if workers < 1 or not timeout_seconds > 0 or memory_bytes < 1 or max_input_chars < 1:
             raise ValueError("workers, timeout_seconds, memory_bytes and max_input_chars must be above 0")
         self._kind = kind
@@ -79,7 +86,8 @@ class VerifierPool:
         self._memory_bytes = memory_bytes
         self._max_input_chars = max_input_chars
         self._command = command
-        self._dispatchers: dict[str, Dispatcher] = {}
+        self._permits = permits
+        self._dispatchers: dict[str, Dispatcher | HttpEndpoint] = {}
         self._timeout_seconds = timeout_seconds
         self._closed = False
         self._lock = threading.Lock()
@@ -106,10 +114,9 @@ class VerifierPool:
         outcomes = self._run("check", items, self._timeout_seconds)
         return [(one.message or f"reading the answer fails: {one.error}") if one.error else None for one in outcomes]
 
-    def require(self, kinds: Sequence[tuple[str, Mapping[str, object]]]) -> None:
-        """UnusableVerifierError when one of these kinds, with its options, cannot be had here."""
-        items = [VerifyItem("", "", kind, options) for kind, options in kinds]
-        for one in self._run("load", items, _LOAD_SECONDS):
+    def require(self, kinds: Sequence[str]) -> None:
+        """UnusableVerifierError when one of these kinds cannot be had here."""
+        for one in self._run("load", [VerifyItem("", "", kind) for kind in kinds], _LOAD_SECONDS):
             if one.error is not None:
                 raise UnusableVerifierError(one.message or f"loading it fails: {one.error}")
 
@@ -142,8 +149,9 @@ class VerifierPool:
         with self._lock:
             if self._closed:
                 raise ValueError("the verifier pool is closed")
-            for program, asked in requests.items():
-                answered = self._dispatcher(program).run(list(asked.values()), timeout_seconds)
+            for asked in requests.values():
+                kind = str(next(iter(asked.values()))["kind"])
+                answered = self._dispatcher(kind).run(list(asked.values()), timeout_seconds)
                 outcomes.update(zip(asked, answered, strict=True))
         return [outcome for _, outcome in sorted(outcomes.items())]
 
@@ -152,14 +160,31 @@ class VerifierPool:
             return self._kind, self._options
         return row_verifier(self._kind, self._options, item.kind, item.options)
 
-    def _dispatcher(self, kind: str) -> Dispatcher:
-        """The subprocesses of a kind, not started before they are needed."""
+    def _dispatcher(self, kind: str) -> Dispatcher | HttpEndpoint:
+        """The subprocesses or the endpoint of a kind, not started before they are needed."""
         program = program_of(kind)
         if program not in self._dispatchers:
-            options = self._options if program == program_of(self._kind) else {}
-            wanted = {"kind": kind, "options": options}
-            self._dispatchers[program] = Dispatcher(self._command, self._workers, self._memory_bytes, wanted)
+            self._dispatchers[program] = self._make_dispatcher(kind)
         return self._dispatchers[program]
+
+    def _make_dispatcher(self, kind: str) -> Dispatcher | HttpEndpoint:
+        # Kinds with options of this sort are the job's: a row cannot name them.
+        options = self._options if kind == self._kind else {}
+        family, name = parse_kind(kind)
+        if family == "http":
+            given = HttpOptions.model_validate(options)
+            url = self._permits.url_of(name)
+            return HttpEndpoint(name, url, batch_size=given.batch_size, retries=given.retries)
+        command = self._command
+        if family == "python":
+            if self._permits.sandbox is None:
+                raise UnusableVerifierError(
+                    "reward.kind python runs the job's own code, which needs a sandbox, and none is configured here "
+                    "(ASYM_SANDBOX=bubblewrap)"
+                )
+            sandbox.prove(self._permits.private)
+            command = sandbox.command("-m", "trainer.rewards.worker", "--sandboxed")
+        return Dispatcher(command, self._workers, self._memory_bytes, {"kind": kind, "options": options})
 
     def close(self) -> None:
         """Kill the subprocesses. The pool cannot be used afterwards; closing twice is fine."""
@@ -178,8 +203,9 @@ class VerifierPool:
 
 
 def program_of(kind: str) -> str:
-    """Which kinds share their subprocesses."""
-    return kind
+    """Which kinds share their subprocesses: all tasks of reasoning_gym."""
+    family, _ = parse_kind(kind)
+    return family if family == "reasoning_gym" else kind
 
 
 def _in_process(function: Callable[..., bool | None], *texts: str, options: Mapping[str, JsonValue]) -> Outcome:

@@ -5,8 +5,12 @@ returns within the time limit whatever the response is.
 """
 
 import atexit
+import json
 import os
 import threading
+from collections.abc import Mapping
+
+from pydantic import JsonValue
 
 from trainer.rewards.answer_error import BadAnswerError
 from trainer.rewards.kinds import checked_options, in_process
@@ -17,7 +21,7 @@ from trainer.rewards.verifier_error import UnusableVerifierError
 MAX_INPUT_CHARS = 100_000
 
 _lock = threading.Lock()
-_pools: dict[tuple[int, str], VerifierPool] = {}
+_pools: dict[tuple[int, str, str], VerifierPool] = {}
 
 
 def verify(kind: str, response: str, answer: str, **options: object) -> float:
@@ -40,7 +44,7 @@ def verify(kind: str, response: str, answer: str, **options: object) -> float:
             return 1.0 if verifier.score(response, answer, **given) else 0.0
         except SlowPatternError:
             return 0.0
-    verdict = _shared_pool(kind).score([VerifyItem(response, answer)], timeout)[0]
+    verdict = _shared_pool(kind, given).score([VerifyItem(response, answer)], timeout)[0]
     if verdict.error == "bad_answer":
         raise BadAnswerError(verdict.message)
     if verdict.error == "unusable":
@@ -55,7 +59,7 @@ def check_answer(kind: str, answer: str, **options: object) -> str | None:
     if len(answer) > MAX_INPUT_CHARS:
         return f"the answer is over {MAX_INPUT_CHARS:,} characters"
     if verifier is None:
-        return _shared_pool(kind).check_answers([answer])[0]
+        return _shared_pool(kind, given).check_answers([answer])[0]
     try:
         verifier.check(answer, **given)
     except BadAnswerError as error:
@@ -72,17 +76,17 @@ def _take_timeout(kind: str, options: dict[str, object]) -> float:
     return float(seconds)
 
 
-def _shared_pool(kind: str) -> VerifierPool:
-    """One pool for each kind. A forked process has none of its parent's: pipes cannot be shared."""
-    key = (os.getpid(), kind)
+def _shared_pool(kind: str, options: Mapping[str, JsonValue]) -> VerifierPool:
+    """One pool for each kind and its options. A forked process has none of its parent's: pipes cannot be shared."""
+    key = (os.getpid(), kind, json.dumps(options, sort_keys=True))
     with _lock:
         if key not in _pools:
-            _pools[key] = VerifierPool(kind, workers=1, max_input_chars=MAX_INPUT_CHARS)
+            _pools[key] = VerifierPool(kind, workers=1, max_input_chars=MAX_INPUT_CHARS, options=options)
         return _pools[key]
 
 
 def _close_pools() -> None:
-    for (pid, _), pool in _pools.items():
+    for (pid, *_), pool in _pools.items():
         if pid == os.getpid():
             pool.close()
 

@@ -59,8 +59,8 @@ class Verifier(NamedTuple):
     kind cannot be had. `score` may raise both, and VerifierCrashedError for code that is not ours."""
 
     score: Callable[[Request], float]
-    check: Callable[[Request], None] = _nothing
-    load: Callable[[Request], None] = _nothing
+    check: Callable[[Request], object] = _nothing
+    load: Callable[[Request], object] = _nothing
 
 
 def serve(load: Callable[[str, Mapping[str, object]], Verifier]) -> None:
@@ -68,8 +68,9 @@ def serve(load: Callable[[str, Mapping[str, object]], Verifier]) -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--parent", type=int, required=True)
     arguments.add_argument("--memory-bytes", type=int, required=True)
+    arguments.add_argument("--sandboxed", action="store_true", help="the parent is the sandbox, and dies with its own")
     given = arguments.parse_args()
-    _die_with(given.parent)
+    _die_with(1 if given.sandboxed else given.parent)
     replies = _own_stdout()
     _limit(given.memory_bytes)
     first = sys.stdin.buffer.readline()
@@ -170,6 +171,18 @@ def load(kind: str, options: Mapping[str, object]) -> Verifier:
     match parse_kind(kind).family:
         case "math":
             return _load_math()
+        case "reasoning_gym":
+            from trainer.rewards import reasoning_gym_task
+
+            return reasoning_gym_task.load()
+        case "plugin":
+            from trainer.rewards import plugin
+
+            return plugin.load(parse_kind(kind).name)
+        case "python":
+            from trainer.rewards import user_code
+
+            return user_code.load(str(options["code"]))
         case family:
             raise ValueError(f"{family} does not run in a subprocess")
 

@@ -6,16 +6,18 @@ data may bring a kind and options of its own, within `ROW_FAMILIES`.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
+    ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from trainer.spec.base import Real, SpecPart
@@ -65,19 +67,71 @@ class ChoiceOptions(SpecPart):
         return choices
 
 
+class HttpOptions(SpecPart):
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Items in one request."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 3
+    """How often a request is sent again when the endpoint is away, too slow, or answers 429 or 5xx."""
+
+
+class PluginOptions(SpecPart):
+    """Whatever the plugin takes; it gets them as keyword arguments."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    @model_validator(mode="after")
+    def _are_arguments(self) -> Self:
+        wrong = [name for name in self.__pydantic_extra__ if not name.isidentifier() or name == "metadata"]
+        if wrong:
+            raise ValueError(f"cannot be an argument of a plugin: {', '.join(wrong)}")
+        return self
+
+
+class PythonOptions(SpecPart):
+    code: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+    """Holds `def score(response, answer, metadata): ...`, which returns a number from 0 to 1."""
+
+
+class LengthBonus(SpecPart):
+    """DAPO's soft overlong punishment (arXiv 2503.14476, equation 13), times `weight`."""
+
+    kind: Literal["length"]
+    weight: Annotated[Real, Field(gt=0)]
+    start: Annotated[int, Field(ge=0)]
+    """Response tokens up to which it is 0; from there it falls linearly ..."""
+    end: Annotated[int, Field(ge=1)] | None = None
+    """... to -weight at so many, and stays there. None: rollout.max_new_tokens."""
+
+
+class FormatBonus(SpecPart):
+    """+weight for a response in which the pattern is found; a negative weight makes it a penalty."""
+
+    kind: Literal["format"]
+    weight: Real
+    pattern: RE2Pattern
+
+
+Bonus = Annotated[LengthBonus | FormatBonus, Field(discriminator="kind")]
+
+
 _FAMILIES: dict[str, type[SpecPart]] = {
     "math": NoOptions,
     "numeric": NumericOptions,
     "exact": ExactOptions,
     "regex": RegexOptions,
     "choice": ChoiceOptions,
+    "reasoning_gym": NoOptions,
+    "http": HttpOptions,
+    "plugin": PluginOptions,
+    "python": PythonOptions,
 }
-_NAMED: dict[str, str] = {}
+_NAMED = {"reasoning_gym": "TASK", "http": "NAME", "plugin": "NAME"}
 """Families that need a name, and what the name is called."""
 FAMILIES = tuple(_FAMILIES)
-ROW_FAMILIES = ("math", "numeric", "exact", "regex", "choice")
+ROW_FAMILIES = ("math", "numeric", "exact", "regex", "choice", "reasoning_gym")
 """What a row of the data may name: a verifier that comes with this package. The others are the spec's to choose."""
-GRADED_FAMILIES: frozenset[str] = frozenset()
+GRADED_FAMILIES = frozenset({"reasoning_gym", "http", "plugin", "python"})
 """Those whose rewards may lie between 0 and 1."""
 ROW_OPTION_NAMES = frozenset(name for family in ROW_FAMILIES for name in _FAMILIES[family].model_fields)
 
@@ -124,17 +178,13 @@ def row_verifier(
     """
     kind = row_kind or job_kind
     given = row_options or {}
-    if given and parse_kind(kind).family not in (*ROW_FAMILIES, *_ROWS_MAY_SET):
-        raise ValueError(f"options: a row sets none for {kind}")
+    if given and parse_kind(kind).family not in ROW_FAMILIES:
+        raise ValueError(f"options: the spec alone sets those of {kind}")
     options = {**job_options, **given} if kind == job_kind else given
     try:
         return kind, resolve_options(kind, options)
     except ValidationError as error:
         raise ValueError("; ".join(option_problems(error))) from None
-
-
-_ROWS_MAY_SET: tuple[str, ...] = ()
-"""Families that a row cannot name but, where the job names one, can give options to."""
 
 
 def option_problems(error: ValidationError) -> list[str]:
@@ -157,6 +207,8 @@ class RewardSpec(SpecPart):
     """Wall-clock limit for one verification; past it the verifier is killed and the reward is 0."""
     options: dict[str, JsonValue] = Field(default={})
     """Those of the kind, with its defaults filled in."""
+    bonus: list[Bonus] = Field(default=[])
+    """Shift the advantage within a group; the reward, and what is called correct, they never touch."""
 
     @field_validator("options", mode="before")
     @classmethod

@@ -33,10 +33,16 @@ def errors(**reward: object) -> dict[str, str]:
         {"kind": "regex"},
         {"kind": "regex", "options": {"pattern": r"#### (\d+)", "full_match": False}},
         {"kind": "choice", "options": {"choices": "ABCD"}},
+        {"kind": "reasoning_gym:countdown"},
+        {"kind": "http:judge", "options": {"batch_size": 8}},
+        {"kind": "plugin:mine.v2", "options": {"weight": 0.5, "words": ["a", {"b": None}]}},
+        {"kind": "python", "options": {"code": "def score(response, answer, metadata):\n    return 1.0"}},
+        {"kind": "exact", "bonus": [{"kind": "length", "weight": 0.5, "start": 100}]},
+        {"kind": "exact", "bonus": [{"kind": "format", "weight": -1, "pattern": "<answer>"}]},
     ],
 )
 def test_a_resolved_reward_resolves_to_itself(reward):
-    spec = job(**reward)
+    spec = JobSpec.model_validate({**MINIMAL, "algorithm": {"preset": "grpo"}, "reward": reward})
     resolved = spec.model_dump(mode="json")
     assert JobSpec.model_validate(resolved) == spec
     assert JobSpec.model_validate(resolved).model_dump(mode="json") == resolved
@@ -65,6 +71,37 @@ def test_defaults_are_filled_in():
         ({"kind": "choice", "options": []}, "reward.options", "dictionary"),
         ({"kind": "math", "options": {"x": 1}}, "reward.options.x", "not permitted"),
         ({"kind": "math", "colour": 1}, "reward.colour", "not permitted"),
+        ({"kind": "reasoning_gym"}, "reward.kind", "reasoning_gym:TASK, http:NAME, plugin:NAME, python"),
+        ({"kind": "http:https://judge/score"}, "reward.kind", "unknown verifier"),
+        ({"kind": "http:"}, "reward.kind", "unknown verifier"),
+        ({"kind": "plugin:../x"}, "reward.kind", "unknown verifier"),
+        ({"kind": "http:judge", "options": {"url": "http://x"}}, "reward.options.url", "not permitted"),
+        ({"kind": "http:judge", "options": {"batch_size": 0}}, "reward.options.batch_size", "greater than or equal"),
+        ({"kind": "plugin:mine", "options": {"metadata": 1}}, "reward.options", "cannot be an argument"),
+        ({"kind": "plugin:mine", "options": {"a b": 1}}, "reward.options", "cannot be an argument"),
+        ({"kind": "python"}, "reward.options.code", "required"),
+        ({"kind": "python", "options": {"code": ""}}, "reward.options.code", "at least 1"),
+        ({"kind": "exact", "bonus": [{"kind": "luck"}]}, "reward.bonus.0", "'length', 'format'"),
+        (
+            {"kind": "exact", "bonus": [{"kind": "length", "weight": 0, "start": 1}]},
+            "reward.bonus.0.length.weight",
+            "greater than 0",
+        ),
+        (
+            {"kind": "exact", "bonus": [{"kind": "format", "weight": 1, "pattern": "(?=a)"}]},
+            "reward.bonus.0.format.pattern",
+            "lookaround",
+        ),
+        (
+            {"kind": "exact", "bonus": [{"kind": "length", "weight": 1, "start": 512}]},
+            "",
+            "reward.bonus.0.start (512) must be below its end (512, rollout.max_new_tokens)",
+        ),
+        (
+            {"kind": "exact", "bonus": [{"kind": "length", "weight": 1, "start": 9, "end": 9}]},
+            "",
+            "must be below its end (9)",
+        ),
         ({"kind": 7}, "reward.kind", "string"),
         ({"kind": "math", "timeout_seconds": 0}, "reward.timeout_seconds", "greater than 0"),
     ],
@@ -75,8 +112,29 @@ def test_what_is_wrong_is_named(reward, field, says):
     assert says in found[field]
 
 
+@pytest.mark.parametrize(
+    "reward",
+    [
+        {"kind": "reasoning_gym:countdown"},
+        {"kind": "http:judge"},
+        {"kind": "plugin:mine"},
+        {"kind": "python", "options": {"code": "def score(response, answer, metadata): return 1"}},
+    ],
+)
+@pytest.mark.parametrize("preset", ["asymgrpo", "reinforce", "maxrl", "grpo", "dr_grpo", "dapo"])
+def test_rewards_between_0_and_1_need_a_threshold_where_only_right_and_wrong_are_known(reward, preset):
+    spec = {**MINIMAL, "reward": reward, "algorithm": {"preset": preset}}
+    if preset in ("grpo", "dr_grpo", "dapo"):
+        JobSpec.model_validate(spec)
+    else:
+        with pytest.raises(ValidationError, match=r"algorithm\.success_threshold must be set"):
+            JobSpec.model_validate(spec)
+    JobSpec.model_validate({**spec, "algorithm": {"preset": preset, "success_threshold": 0.5}})
+
+
 def test_kinds_are_taken_apart():
     assert parse_kind("math") == Kind("math", "")
+    assert parse_kind("http:judge") == Kind("http", "judge")
     for wrong in ("", ":", "math:", "math:x", "MATH"):
         with pytest.raises(ValueError, match="unknown verifier"):
             parse_kind(wrong)
@@ -95,6 +153,9 @@ def test_a_rows_options_are_merged_for_the_jobs_kind_only():
     )
     with pytest.raises(ValueError, match=r"^options\.tolerance: unknown option$"):
         row_verifier("exact", job_options, None, {"tolerance": 1})
+    for kind in ("http:judge", "plugin:mine", "python"):
+        with pytest.raises(ValueError, match="the spec alone sets those"):
+            row_verifier(kind, {}, None, {"code": "x"})
 
 
 def test_the_spec_imports_no_verifier():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.rewards import KINDS, BadAnswerError, check_answer, verify
+from trainer.rewards import BadAnswerError, check_answer, verify
 from trainer.rewards.single import MAX_INPUT_CHARS
 
 RIGHT = [
@@ -78,7 +78,7 @@ def test_an_empty_answer_is_reported():
         verify("exact", "", "")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["math", "numeric", "exact", "regex", "choice"])
 def test_options_that_a_kind_does_not_take_are_refused(kind):
     with pytest.raises(ValueError, match="takes no option colour"):
         verify(kind, "1", "1", colour="red")
@@ -97,7 +97,7 @@ def test_what_is_not_text_is_refused(response, answer):
         verify("exact", response, answer)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["math", "numeric", "exact", "regex", "choice"])
 def test_texts_without_end_are_worth_nothing(kind):
     endless = "1" * 1_000_000
     assert verify(kind, endless, "1") == 0.0
