@@ -70,6 +70,8 @@ class Training:
     step: int = 0
     tokens: int = 0
     warnings: WarningState = field(default_factory=WarningState)
+    complained_of: set[str] = field(default_factory=set)
+    """Verifier errors that the log has been told of."""
     scores: dict[int, float | None] = field(default_factory=dict)
     """Checkpoints on disk: step -> value of `checkpoint.keep_best` there."""
 
@@ -162,6 +164,10 @@ def train_step(run: Training, step: int) -> Metrics:
             correct, advantages, bonus, rollout_entropies(tokens, entropy), spec.diagnostics.rollout_groups
         )
         run.events.emit(Rollouts, step=step, rollouts=shown)
+    for cause, complaint in rollouts.complaints().items():
+        if cause not in run.complained_of:
+            run.complained_of.add(cause)
+            run.events.log("warning", "verifier_failed", complaint, step=step)
     run.warnings, raised = observe(run.warnings, metrics)
     for warning in raised:
         run.events.log("warning", warning.code, warning.message, step=step)

@@ -271,6 +271,18 @@ def test_an_endpoint_of_the_operators_scores_a_run(start: Start, tmp_path: Path,
         assert rollout.reward == pytest.approx(expected)
 
 
+def test_what_a_verifier_does_wrong_is_said_once(start: Start, tmp_path: Path, judge):
+    url = judge("None if len(item['response']) % 2 else 1.0")
+    common = {"reward": {"kind": "http:judge"}, "algorithm": {"preset": "grpo"}, "train": {"steps": 2}, "eval": []}
+    run = finish(start("told", "--http-verifier", f"judge={url}", **common), tmp_path / "told")
+    assert run.returncode == 0, run.stderr
+    [warning] = [event for event in run.of("log") if event.code == "verifier_failed"]
+    assert (
+        "(bad_reply), their reward is 0; the first: the endpoint gave None, not a number from 0 to 1" in warning.message
+    )
+    assert all(row["reward/errors"] > 0 for row in run.metrics().values())
+
+
 def test_an_endpoint_that_is_away_is_no_fault_of_the_job(start: Start, tmp_path: Path, judge):
     common = {
         "reward": {"kind": "http:judge", "options": {"retries": 0}},
