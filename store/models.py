@@ -192,6 +192,7 @@ class Rollout(Base):
     reward: Mapped[float]
     correct: Mapped[bool]
     advantage: Mapped[float]
+    bonus: Mapped[float | None]
     tokens: Mapped[int]
     truncated: Mapped[bool]
     entropy: Mapped[float | None]

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from store.errors import SettingsError
+from trainer.spec.operator import parse_http_verifiers, split_http_verifiers
 
 GIB = 1024**3
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -25,6 +26,10 @@ class Settings(BaseModel):
     models_dir: Path | None = None
     hf_allowlist: list[str] = []
     """`ORG/NAME` of each model that `hf/...` may name."""
+    http_verifiers: dict[str, SecretStr] = {}
+    """Name -> URL of each endpoint that `reward.kind: http:NAME` may name."""
+    sandbox: Literal["bubblewrap"] | None = None
+    """What confines the code of `reward.kind: python`; without one such jobs are refused."""
     lease_seconds: Seconds = 15.0
     sweep_seconds: Seconds = 5.0
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
@@ -47,7 +52,11 @@ class Settings(BaseModel):
         }
         if models_dir := env.get("ASYM_MODELS_DIR"):
             given["models_dir"] = Path(models_dir).expanduser().absolute()
-        for field in ("database_url", "broker_url", "lease_seconds", "sweep_seconds", "max_upload_bytes"):
+        try:
+            given["http_verifiers"] = parse_http_verifiers(split_http_verifiers(env.get("ASYM_HTTP_VERIFIERS", "")))
+        except ValueError as error:
+            raise SettingsError(f"ASYM_HTTP_VERIFIERS: {error}") from error
+        for field in ("database_url", "broker_url", "sandbox", "lease_seconds", "sweep_seconds", "max_upload_bytes"):
             if value := env.get(f"ASYM_{field.upper()}"):
                 given[field] = value
         try:

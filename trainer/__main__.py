@@ -18,6 +18,7 @@ import yaml
 
 from trainer.errors import RunError
 from trainer.event_stream import EventStream
+from trainer.operator_flags import add_operator_flags, permits, read_operator_flags
 from trainer.process import run_process
 from trainer.spec import JobSpec
 from trainer.spec.events import EXIT_DONE, EXIT_INFRASTRUCTURE_ERROR, EXIT_STOPPED, Done, Stopped
@@ -66,7 +67,12 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
     )
     try:
         with open_training(
-            spec, folders, events, resume=resume, prune_checkpoints=not arguments.supervised
+            spec,
+            folders,
+            events,
+            resume=resume,
+            prune_checkpoints=not arguments.supervised,
+            permits=permits(arguments, folders.private),
         ) as training:
             finished = train(training, stop.is_set)
             step = training.step
@@ -127,7 +133,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--supervised", action="store_true", help="end when stdin does; leave old checkpoints to the supervisor"
     )
+    add_operator_flags(parser)
     arguments = parser.parse_args()
+    read_operator_flags(parser, arguments)
     pairs = [pair.partition("=") for pair in arguments.data]
     if not all(separator for _, separator, _ in pairs):
         parser.error("--data takes REF=FILE")

@@ -19,6 +19,10 @@ ROUNDING_SPREAD = 4.0
 standard deviation would blow rounding noise (0.1 + 0.2 against 0.3) up to a full-size advantage."""
 
 
+class NotBinaryError(ValueError):
+    """A reward other than 0 and 1 where the estimator knows right and wrong only."""
+
+
 def asymmetric_advantages(
     rewards: Tensor,
     group_ids: Tensor,
@@ -176,7 +180,7 @@ def _require_binary(rewards: Tensor) -> None:
     other = (rewards != 0) & (rewards != 1)
     if other.any():
         at = int(other.nonzero()[0])
-        raise ValueError(
+        raise NotBinaryError(
             f"rewards must be 0 or 1, got {rewards[at].item()} at index {at}; "
-            "success_threshold turns other rewards into 0 and 1"
+            "algorithm.success_threshold turns other rewards into 0 and 1"
         )

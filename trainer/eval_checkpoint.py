@@ -17,6 +17,7 @@ import pydantic
 
 from trainer.errors import RunError
 from trainer.event_stream import EventStream
+from trainer.operator_flags import add_operator_flags, permits, read_operator_flags
 from trainer.process import run_process
 from trainer.spec import JobSpec
 from trainer.spec.events import EXIT_DONE, Eval
@@ -50,10 +51,10 @@ def run(arguments: argparse.Namespace, events: EventStream) -> int:
     from trainer.engines import HfEngine
     from trainer.evaluation import Benchmark, evaluate
     from trainer.models import ModelError, load_policy
-    from trainer.rewards import VerifierPool
     from trainer.rollouts import Decoder
-    from trainer.run import VERIFIER_PROCESSES, Folders, load_benchmark, placement
+    from trainer.run import Folders, load_benchmark, open_verifier, placement
     from trainer.spec.dataset import DataError
+    from trainer.verifiability import check_verifiers
 
     folders = Folders(
         run=arguments.results,
@@ -72,11 +73,10 @@ def run(arguments: argparse.Namespace, events: EventStream) -> int:
             device=device,
         )
         engine, decode = HfEngine(policy, compute_dtype=compute_dtype), Decoder(policy.tokenizer)
-        with VerifierPool(
-            spec.reward.kind, workers=VERIFIER_PROCESSES, timeout_seconds=spec.reward.timeout_seconds
-        ) as verifier:
+        with open_verifier(spec, permits(arguments, folders.private)) as verifier:
             for index, benchmark_spec in enumerate(spec.eval):
                 benchmark = Benchmark(benchmark_spec, load_benchmark(spec, index, policy, folders, events))
+                check_verifiers(spec, benchmark_spec.data, benchmark.prompts.prompts, verifier, events)
                 results = arguments.results / f"{benchmark_spec.name}.jsonl"
                 metrics = evaluate(benchmark, spec, engine, verifier, decode, results)
                 events.emit(Eval, step=subject.step, name=benchmark_spec.name, metrics=metrics)
@@ -130,7 +130,10 @@ def evaluation_spec(arguments: argparse.Namespace, subject: Subject) -> JobSpec:
     for option in ("system_prompt", "prompt_template", "max_prompt_tokens"):
         if getattr(arguments, option) is not None:
             data[option] = getattr(arguments, option)
+    # Of the algorithm an evaluation needs only what counts as correct; the grpo family takes any verifier.
+    algorithm = {"preset": "grpo", "success_threshold": run_spec.get("algorithm", {}).get("success_threshold")}
     changes = {"name": "evaluation", "data": data, "reward": reward, "eval": benchmarks, "checkpoint": {}}
+    changes["algorithm"] = algorithm
     if arguments.seed is not None:
         changes["seed"] = arguments.seed
     try:
@@ -172,7 +175,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("evals"), help="folder for the results of each problem")
     parser.add_argument("--cache-dir", type=Path, default=home / "models-cache", help="where builtin models are kept")
     parser.add_argument("--models-dir", type=Path, default=Path(models) if models else None, help="for path/NAME")
+    add_operator_flags(parser)
     arguments = parser.parse_args()
+    read_operator_flags(parser, arguments)
     named = [given.rpartition("=") for given in arguments.data]
     arguments.data = [(name or re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(file).stem), file) for name, _, file in named]
     return arguments

@@ -18,7 +18,8 @@ def group_metrics(rewards: Tensor, correct: Tensor, group_ids: Tensor, advantage
 
     rewards: float [N], raw. correct: bool [N]. group_ids: int [N]. advantages: float [N].
     `group/accuracy` is the mean of the groups' accuracies, each group counting the same whatever its size;
-    `group/effective` the share of groups with any advantage other than 0, the ones that the update learns from;
+    `group/effective` the share of groups with any advantage other than 0, the ones whose rewards the update learns
+    from (the advantages given here are those of the rewards, without a bonus);
     `group/histogram` how many groups have 0, 1, ... n correct, n the largest group's size.
     `pass_at_k/train/{k}` is there for the powers of two up to the smallest group's size: pass@k of a group below k is
     not defined. ValueError for empty input and lengths that differ.

@@ -16,5 +16,8 @@ def judge(
     """Text and verdict of each generation, in their order; `prompts` are those they were generated from."""
     texts = [decode(generation.token_ids) for generation in generations]
     asked = [prompts[generation.prompt_index] for generation in generations]
-    items = [VerifyItem(text, prompt.answer, prompt.kind) for text, prompt in zip(texts, asked, strict=True)]
+    items = [
+        VerifyItem(text, prompt.answer, prompt.kind, prompt.options, prompt.question, prompt.metadata)
+        for text, prompt in zip(texts, asked, strict=True)
+    ]
     return texts, verifier.score(items)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from trainer import checkpoint
+from trainer.advantages import NotBinaryError, correct_rollouts
 from trainer.advantages import advantages as estimate_advantages
-from trainer.advantages import correct_rollouts
+from trainer.bonus import shifted, total_bonus
 from trainer.engines import Engine
 from trainer.entropy_channels import StepTokens, change_metrics, channel_metrics, rollout_entropies
 from trainer.errors import RunError
@@ -72,6 +73,8 @@ class Training:
     step: int = 0
     tokens: int = 0
     warnings: WarningState = field(default_factory=WarningState)
+    complained_of: set[str] = field(default_factory=set)
+    """Verifier errors that the log has been told of."""
     scores: dict[int, float | None] = field(default_factory=dict)
     """Checkpoints on disk: step -> value of `checkpoint.keep_best` there."""
 
@@ -106,7 +109,14 @@ def train_step(run: Training, step: int) -> Metrics:
     # Groups of G rollouts per prompt, each with a verified reward (section 2).
     rollouts = run.sampler.collect(step)
     correct = correct_rollouts(rollouts.rewards, spec.algorithm.success_threshold)
-    advantages = estimate_advantages(spec.algorithm, rollouts.rewards, rollouts.group_ids, step)
+    try:
+        advantages = estimate_advantages(spec.algorithm, rollouts.rewards, rollouts.group_ids, step)
+    except NotBinaryError as error:
+        raise RunError("reward_not_binary", f"step {step}: {error}", step=step) from error
+
+    # A bonus shifts the advantage alone: what is correct, and every metric of the groups, is the reward's.
+    bonus = total_bonus(spec.reward.bonus, rollouts.texts, rollouts.lengths, spec.rollout.max_new_tokens)
+    reward_advantages, advantages = advantages, shifted(advantages, bonus, rollouts.group_ids)
 
     # One or more updates (section 2), which also give the log-prob and entropy of every response token under the policy
     # that the step began with (section 3).
@@ -132,7 +142,8 @@ def train_step(run: Training, step: int) -> Metrics:
     mismatch = (logp - rollouts.logp_engine).abs()
     metrics = checked(
         {
-            **group_metrics(rollouts.rewards, correct, rollouts.group_ids, advantages),
+            **group_metrics(rollouts.rewards, correct, rollouts.group_ids, reward_advantages),
+            "reward/bonus_mean": None if bonus is None else bonus.mean().item(),
             **channel_metrics(tokens, logp, entropy),
             **changes,
             **rollouts.metrics(),
@@ -153,9 +164,13 @@ def train_step(run: Training, step: int) -> Metrics:
     run.events.emit(Step, step=step, metrics=metrics)
     if spec.diagnostics.rollout_groups:
         shown = rollouts.events(
-            correct, advantages, rollout_entropies(tokens, entropy), spec.diagnostics.rollout_groups
+            correct, advantages, bonus, rollout_entropies(tokens, entropy), spec.diagnostics.rollout_groups
         )
         run.events.emit(Rollouts, step=step, rollouts=shown)
+    for cause, complaint in rollouts.complaints().items():
+        if cause not in run.complained_of:
+            run.complained_of.add(cause)
+            run.events.log("warning", "verifier_failed", complaint, step=step)
     run.warnings, raised = observe(run.warnings, metrics)
     for warning in raised:
         run.events.log("warning", warning.code, warning.message, step=step)

@@ -30,6 +30,11 @@ class Prompt:
     kind: str | None
     """The verifier of this row where it is not the job's."""
     row: int
+    question: str = ""
+    """What the verifier is told that was asked: the row's last user text, without the template."""
+    options: Mapping[str, object] | None = None
+    """The row's own options of its verifier."""
+    metadata: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ def build_prompts(
     prompts: list[Prompt] = []
     dropped: dict[str, list[int]] = {}
     for problem in problems:
-        text = apply_template(prompt_template, last_user_text(problem.prompt))
+        question = last_user_text(problem.prompt)
+        text = apply_template(prompt_template, question)
         own_ids = _token_ids(tokenizer, text, add_special_tokens=False)
         if is_chat:
             token_ids = _chat_ids(
@@ -95,7 +101,18 @@ def build_prompts(
         elif len(token_ids) > max_prompt_tokens:
             dropped.setdefault(TOO_LONG, []).append(problem.row)
         else:
-            prompts.append(Prompt(tuple(token_ids), text, problem.answer, problem.kind, problem.row))
+            prompts.append(
+                Prompt(
+                    token_ids=tuple(token_ids),
+                    text=text,
+                    answer=problem.answer,
+                    kind=problem.kind,
+                    row=problem.row,
+                    question=question,
+                    options=problem.options,
+                    metadata=problem.metadata,
+                )
+            )
     return PromptSet(prompts, dropped)
 
 

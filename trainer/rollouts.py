@@ -41,6 +41,8 @@ class Collected:
     discarded_tokens: int
     errors: dict[str, int]
     """Verifier error -> how many rollouts it cost their reward."""
+    messages: dict[str, str]
+    """Verifier error -> what was said of the first of them, where anything was."""
     rollout_seconds: float
     reward_seconds: float
     sequences: Sequences = field(init=False)
@@ -63,9 +65,21 @@ class Collected:
         return torch.tensor([logp for sample in self.samples for logp in sample.generation.logprobs])
 
     @property
+    def texts(self) -> list[str]:
+        return [sample.text for sample in self.samples]
+
+    @property
     def truncated(self) -> Tensor:
         """bool [N]."""
         return torch.tensor([sample.generation.truncated for sample in self.samples], dtype=torch.bool)
+
+    def complaints(self) -> dict[str, str]:
+        """Verifier error -> a sentence on it."""
+        return {
+            error: f"{count} verifications failed ({error}), their reward is 0"
+            + (f"; the first: {self.messages[error]}" if self.messages[error] else "")
+            for error, count in self.errors.items()
+        }
 
     def metrics(self) -> Metrics:
         lengths = self.lengths.double()
@@ -83,7 +97,12 @@ class Collected:
         }
 
     def events(
-        self, correct: Tensor, advantages: Tensor, entropies: Sequence[float | None], groups: int
+        self,
+        correct: Tensor,
+        advantages: Tensor,
+        bonus: Tensor | None,
+        entropies: Sequence[float | None],
+        groups: int,
     ) -> list[Rollout]:
         """The first `groups` groups, as people read them."""
         return [
@@ -97,6 +116,7 @@ class Collected:
                 reward=sample.reward,
                 correct=bool(correct[i]),
                 advantage=float(advantages[i]),
+                bonus=None if bonus is None else float(bonus[i]),
                 tokens=len(sample.generation.token_ids),
                 truncated=sample.generation.truncated,
                 entropy=entropies[i],
@@ -137,6 +157,7 @@ class Sampler:
         kept: list[list[Sampled]] = []
         spare: list[list[Sampled]] = []
         errors: dict[str, int] = {}
+        messages: dict[str, str] = {}
         rollout_seconds = reward_seconds = 0.0
         rounds = 0
         indices = self._order.next_step()
@@ -161,6 +182,7 @@ class Sampler:
                 )
                 if verdict.error is not None:
                     errors[verdict.error] = errors.get(verdict.error, 0) + 1
+                    messages.setdefault(verdict.error, verdict.message)
             rounds += 1
             if extra_rounds == 0:
                 kept = groups
@@ -179,6 +201,7 @@ class Sampler:
             discarded_rollouts=sum(len(group) for group in discarded),
             discarded_tokens=sum(len(sample.generation.token_ids) for group in discarded for sample in group),
             errors=errors,
+            messages=messages,
             rollout_seconds=rollout_seconds,
             reward_seconds=reward_seconds,
         )

@@ -16,7 +16,8 @@ from trainer.event_stream import EventStream
 from trainer.loop import Training, prune
 from trainer.models import Policy, load_lora_policy, load_policy
 from trainer.prompts import UNANSWERED, PromptSet, build_prompts
-from trainer.rewards import VerifierPool
+from trainer.rewards import Permits, UnusableVerifierError, VerifierPool
+from trainer.rewards.permits import NOTHING
 from trainer.rollouts import Decoder, Sampler
 from trainer.run_warnings import WarningState
 from trainer.sampling_order import SamplingOrder
@@ -26,6 +27,7 @@ from trainer.spec.job import Columns, JobSpec
 from trainer.spec.model import LoraSpec
 from trainer.token_budget import TokenBudget, estimated_tokens
 from trainer.update import make_optimizer, restore_optimizer
+from trainer.verifiability import check_verifiers
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +48,21 @@ class Folders:
     data: Mapping[str, Path]
     """Data reference of the spec -> file."""
 
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """What a job's own code must not see."""
+        return (self.run, self.cache, Path.home(), Path.cwd(), *(file.parent for file in self.data.values()))
+
 
 @contextmanager
 def open_training(
-    spec: JobSpec, folders: Folders, events: EventStream, *, resume: Path | None, prune_checkpoints: bool
+    spec: JobSpec,
+    folders: Folders,
+    events: EventStream,
+    *,
+    resume: Path | None,
+    prune_checkpoints: bool,
+    permits: Permits = NOTHING,
 ) -> Iterator[Training]:
     """Everything loaded and ready to train; verifier processes end with the context.
 
@@ -67,13 +80,14 @@ def open_training(
     order = SamplingOrder(len(prompts), spec.optim.prompts_per_step, spec.seed)
     engine = HfEngine(policy, compute_dtype=compute_dtype)
     decode = Decoder(policy.tokenizer)
-    with VerifierPool(
-        spec.reward.kind, workers=VERIFIER_PROCESSES, timeout_seconds=spec.reward.timeout_seconds
-    ) as verifier:
+    with open_verifier(spec, permits) as verifier:
         benchmarks = [
             Benchmark(eval_spec, load_benchmark(spec, index, policy, folders, events))
             for index, eval_spec in enumerate(spec.eval)
         ]
+        check_verifiers(spec, spec.data.train, prompts.prompts, verifier, events)
+        for benchmark in benchmarks:
+            check_verifiers(spec, benchmark.spec.data, benchmark.prompts.prompts, verifier, events)
         training = Training(
             spec=spec,
             run_dir=folders.run,
@@ -182,6 +196,20 @@ def refuse_another_adapter(spec: JobSpec, loaded: checkpoint.Loaded) -> None:
         f"the checkpoint of step {loaded.step} is of {said(before)}, but model.lora asks for {said(now)}: resume with "
         "the settings it had, or start a new job from it",
     )
+
+
+def open_verifier(spec: JobSpec, permits: Permits) -> VerifierPool:
+    """RunError when the job's verifier is nothing that may run here; VerifierUnavailableError when it cannot now."""
+    try:
+        return VerifierPool(
+            spec.reward.kind,
+            workers=VERIFIER_PROCESSES,
+            timeout_seconds=spec.reward.timeout_seconds,
+            options=spec.reward.options,
+            permits=permits,
+        )
+    except UnusableVerifierError as error:
+        raise RunError("verifier_unusable", str(error)) from error
 
 
 def restore(training: Training, loaded: checkpoint.Loaded) -> None:

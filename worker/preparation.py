@@ -71,6 +71,10 @@ class Preparation:
         command += ["--cache-dir", str(self.settings.models_cache)]
         if self.settings.models_dir is not None:
             command += ["--models-dir", str(self.settings.models_dir)]
+        for name, url in self.settings.http_verifiers.items():
+            command += ["--http-verifier", f"{name}={url.get_secret_value()}"]
+        if self.settings.sandbox is not None:
+            command += ["--sandbox", self.settings.sandbox]
         for reference, path in self._data_files(claim, spec).items():
             command += ["--data", f"{reference}={path}"]
         model_dir = self._model_dir(claim, spec)

@@ -38,6 +38,7 @@ class RolloutOut(BaseModel):
             "reward": 1.0,
             "correct": True,
             "advantage": 0.56,
+            "bonus": None,
             "tokens": 3,
             "truncated": False,
             "entropy": 0.42,
@@ -58,6 +59,9 @@ class RolloutOut(BaseModel):
     reward: float
     correct: bool
     advantage: float
+    """What its tokens are weighted with, the bonus included."""
+    bonus: float | None
+    """Of reward.bonus, before it is centred in the group; null where the job has none."""
     tokens: int
     truncated: bool
     entropy: float | None

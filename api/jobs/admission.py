@@ -15,6 +15,7 @@ from store.models import Dataset
 from trainer.spec import JobSpec
 from trainer.spec.dataset import DataError, DataFormat, read_problems, tiny_arith_offenders
 from trainer.spec.job import Columns
+from trainer.spec.reward import parse_kind
 
 TINY_ARITH = "builtin/tiny-arith"
 MAX_LISTED_ROWS = 1000
@@ -43,6 +44,7 @@ def check(session: Session, state: ApiState, identity: Identity, spec: JobSpec) 
     reason = missing_because(spec.model.id, state.settings)
     if reason is not None:
         raise missing(["body", "model", "id"], reason)
+    _check_verifier(state, spec)
     warnings = []
     train = _check_rows(session, state, identity, spec, ["body", "data", "train"], spec.data.train, spec.data.columns)
     if train.rows < spec.optim.prompts_per_step:
@@ -53,6 +55,22 @@ def check(session: Session, state: ApiState, identity: Identity, spec: JobSpec) 
     for index, benchmark in enumerate(spec.eval):
         _check_rows(session, state, identity, spec, ["body", "eval", index, "data"], benchmark.data, benchmark.columns)
     return warnings
+
+
+def _check_verifier(state: ApiState, spec: JobSpec) -> None:
+    """422 for a verifier that the operator has not allowed."""
+    family, name = parse_kind(spec.reward.kind)
+    if family == "http" and name not in state.settings.http_verifiers:
+        known = ", ".join(sorted(state.settings.http_verifiers)) or "none"
+        raise invalid(
+            ["body", "reward", "kind"], f"no http verifier {name!r} is configured on this platform; there are: {known}"
+        )
+    if family == "python" and state.settings.sandbox is None:
+        raise invalid(
+            ["body", "reward", "kind"],
+            "python runs the job's own code, which needs a sandbox, and this platform has none configured "
+            "(ASYM_SANDBOX=bubblewrap)",
+        )
 
 
 def _check_rows(

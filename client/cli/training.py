@@ -29,6 +29,10 @@ def train(
         Path | None, typer.Option(help="Where checkpoints and results go.", show_default="runs/NAME")
     ] = None,
     resume: Annotated[str | None, typer.Option(help="A checkpoint's folder to go on from, or `latest`.")] = None,
+    http_verifier: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=URL", help="An endpoint that reward.kind http:NAME may name.")
+    ] = None,
+    sandbox: Annotated[str | None, typer.Option(help="What confines reward.kind python: bubblewrap.")] = None,
 ) -> None:
     """Train without any service. Step and evaluation metrics go to stdout, one JSON object a line."""
     require("trainer")
@@ -37,6 +41,8 @@ def train(
     argv = [sys.executable, "-m", "trainer", str(spec)]
     argv += ["--run-dir", str(run_dir)] if run_dir is not None else []
     argv += ["--resume", resume] if resume is not None else []
+    argv += [part for pair in http_verifier or [] for part in ("--http-verifier", pair)]
+    argv += ["--sandbox", sandbox] if sandbox is not None else []
     raise typer.Exit(_run(argv))
 
 

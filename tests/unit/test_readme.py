@@ -9,6 +9,7 @@ import yaml
 
 from trainer.spec import JobSpec
 from trainer.spec.presets import PRESETS
+from trainer.spec.reward import FAMILIES, kind_form, option_names
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -37,6 +38,14 @@ def test_every_link_into_the_repository_leads_somewhere():
 def test_every_preset_is_named():
     for preset in PRESETS:
         assert preset in README
+
+
+def test_every_verifier_and_its_options_are_named():
+    rows = dict(re.findall(r"^\| `([a-z_]+(?::[A-Z]+)?)` \|.*\| ([^|]*)\|$", README, re.MULTILINE))
+    for family in FAMILIES:
+        # A plugin's options are its own.
+        names = () if family == "plugin" else option_names(kind_form(family))
+        assert all(f"`{name}`" in rows[kind_form(family)] for name in names), family
 
 
 def test_the_job_spec_shown_is_one():

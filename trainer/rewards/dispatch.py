@@ -4,17 +4,18 @@ A subprocess that is past its limit, dies or talks nonsense is killed and replac
 it is not tried again, since it would only cost the same again.
 """
 
+import contextlib
 import math
 import selectors
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from trainer.rewards.process import BrokenReplyError, VerifierProcess, VerifierUnavailableError
 
-VerifyError = Literal["timeout", "crashed", "memory", "too_long", "bad_answer", "bad_reply"]
+VerifyError = Literal["timeout", "crashed", "memory", "too_long", "bad_answer", "bad_reply", "unusable"]
 
 _START_SECONDS = 60.0
 """For importing sympy on a machine that is busy with a model."""
@@ -47,8 +48,10 @@ class _Slot:
 class Dispatcher:
     """Not thread-safe: one `run` at a time."""
 
-    def __init__(self, command: tuple[str, ...], workers: int, memory_bytes: int) -> None:
+    def __init__(self, command: tuple[str, ...], workers: int, memory_bytes: int, wanted: Mapping[str, object]) -> None:
+        """`wanted`: the first line that each subprocess is sent, which says what to load."""
         self._command = command
+        self._wanted = dict(wanted)
         self._workers = workers
         self._timeout_seconds = 0.0
         self._memory_bytes = memory_bytes
@@ -59,7 +62,10 @@ class Dispatcher:
     def start(self) -> None:
         """Start the subprocesses that are missing, without waiting for them."""
         while len(self._slots) < self._workers:
-            self._slots.append(_Slot(VerifierProcess(self._command, self._memory_bytes)))
+            slot = _Slot(VerifierProcess(self._command, self._memory_bytes))
+            self._slots.append(slot)
+            with contextlib.suppress(BrokenPipeError):  # one that has ended already is found when it is read from
+                slot.process.send(self._wanted)
 
     def close(self) -> None:
         while self._slots:
@@ -158,9 +164,9 @@ class Dispatcher:
         error, reward = reply.get("error"), reply.get("reward")
         if error == "memory":
             return self._fail(slot, "memory")
-        if error == "bad_answer":
+        if error in ("bad_answer", "unusable", "crashed", "bad_reply"):
             slot.task = None
-            return Outcome(0.0, "bad_answer", str(reply.get("message")), seconds)
+            return Outcome(0.0, error, str(reply.get("message")), seconds)
         # Not a number, true, infinite, outside [0, 1]: a verifier at fault must not become a reward.
         if isinstance(reward, bool) or not isinstance(reward, int | float) or not 0.0 <= reward <= 1.0:
             return self._fail(slot, "bad_reply")

@@ -1,48 +1,48 @@
-"""The kinds of verifier: where each runs, which options it takes, which function judges.
+"""The kinds of verifier: where each runs and which function judges. Their options are `trainer.spec.reward`'s.
 
-`numeric` and `exact` run in the calling process: they are linear in the length of the input, which is bounded, so a
-subprocess would protect from nothing and cost a hundred times as much. `math` hands model output to sympy, which
-anything may happen in, so it runs in subprocesses that can be killed.
+What is linear in the length of the input, which is bounded, runs in the calling process: a subprocess would protect
+from nothing and cost a hundred times as much. `math` hands model output to sympy, which anything may happen in, so it
+runs in subprocesses that can be killed.
 """
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from trainer.rewards import exact, numeric
+from pydantic import JsonValue, ValidationError
+
+from trainer.rewards import choice, exact, numeric, regex
+from trainer.spec.reward import FAMILIES, kind_form, option_names, option_problems, parse_kind, resolve_options
+
+KINDS = tuple(map(kind_form, FAMILIES))
 
 
 class InProcess(NamedTuple):
     score: Callable[..., bool]
-    check: Callable[[str], None]
+    """(response, answer, **options)"""
+    check: Callable[..., None]
+    """(answer, **options)"""
 
 
-class Kind(NamedTuple):
-    options: frozenset[str]
-    in_process: InProcess | None
-    """None: in a killable subprocess, see `trainer.rewards.worker`."""
-
-
-_KINDS = {
-    "math": Kind(frozenset(), None),
-    "numeric": Kind(frozenset({"tolerance"}), InProcess(numeric.score, numeric.check)),
-    "exact": Kind(frozenset({"ignore_case", "normalize_whitespace"}), InProcess(exact.score, exact.check)),
+_IN_PROCESS = {
+    "numeric": InProcess(numeric.score, lambda answer, **_options: numeric.check(answer)),
+    "exact": InProcess(exact.score, lambda answer, **_options: exact.check(answer)),
+    "regex": InProcess(regex.score, regex.check),
+    "choice": InProcess(choice.score, choice.check),
 }
-KINDS = tuple(_KINDS)
 
 
-def kind_named(name: str) -> Kind:
-    """ValueError for a kind that there is not."""
-    if name not in _KINDS:
-        raise ValueError(f"unknown verifier {name!r}; one of: {', '.join(KINDS)}")
-    return _KINDS[name]
+def in_process(kind: str) -> InProcess | None:
+    """The functions of a kind that runs in this process; None for the others. ValueError for an unknown kind."""
+    return _IN_PROCESS.get(parse_kind(kind).family)
 
 
-def check_options(name: str, options: Mapping[str, object]) -> None:
-    """ValueError for an option that the kind does not take."""
-    known = kind_named(name).options
-    unknown = sorted(options.keys() - known)
-    if unknown:
-        listed = ", ".join(sorted(known)) or "none"
-        raise ValueError(f"{name} takes no option {', '.join(unknown)}; it takes: {listed}")
-    if "tolerance" in options:
-        numeric.tolerance_fraction(options["tolerance"])  # type: ignore[arg-type]
+def checked_options(kind: str, given: Mapping[str, object]) -> dict[str, JsonValue]:
+    """The options of a kind with its defaults. ValueError that names each one that is wrong."""
+    try:
+        return resolve_options(kind, given)
+    except ValidationError as error:
+        known = ", ".join(sorted(option_names(kind))) or "none"
+        unknown = sorted(str(each["loc"][0]) for each in error.errors() if each["type"] == "extra_forbidden")
+        if unknown:
+            raise ValueError(f"{kind} takes no option {', '.join(unknown)}; it takes: {known}") from None
+        raise ValueError(f"{kind}: {'; '.join(option_problems(error))}") from None

@@ -18,7 +18,7 @@ from pathlib import Path
 COMMAND = (sys.executable, "-P", "-m", "trainer.rewards.worker")
 """-P: a file of the working directory must not come before the standard library's."""
 
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 _MAX_REPLY_BYTES = 2**16
 _STDERR_TAIL_BYTES = 2000
 
@@ -54,7 +54,7 @@ class VerifierProcess:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             cwd="/",
-            env=_environment(),
+            env=environment(),
             start_new_session=True,
         ).result()
         assert self._process.stdin is not None  # noqa: S101 - for the type checker: both are pipes
@@ -133,8 +133,10 @@ def _reply(line: bytes) -> dict[str, object]:
     return reply
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """What Python needs to start and find this package; nothing else of ours is a verifier's business."""
     needed = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
     inherited = {name: value for name in needed if (value := os.environ.get(name))}
-    return {**inherited, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
+    # Where the operator has put further packages, plugins among them; an empty part would be the folder it runs in.
+    path = [str(ROOT), *(part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part)]
+    return {**inherited, "PYTHONPATH": os.pathsep.join(path), "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}

@@ -100,3 +100,7 @@ class AlgorithmSpec(SpecPart):
     @property
     def needs_binary_rewards(self) -> bool:
         return self.estimator == "asymmetric"
+
+    def needs_success_threshold(self, rewards_are_graded: bool) -> bool:
+        """Whether rewards between 0 and 1 would have to be told apart by a threshold that is not given."""
+        return rewards_are_graded and self.needs_binary_rewards and self.success_threshold is None

@@ -68,6 +68,9 @@ class Rollout(BaseModel):
     reward: float
     correct: bool
     advantage: float
+    """What its tokens are weighted with, the bonus included."""
+    bonus: float | None = None
+    """Of `reward.bonus`, before it is centred in the group; null where the spec has none."""
     tokens: int
     truncated: bool
     entropy: float | None

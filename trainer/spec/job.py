@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 from trainer.spec.algorithm import AlgorithmSpec
 from trainer.spec.base import Real, SpecPart
 from trainer.spec.model import ModelSpec
+from trainer.spec.reward import RewardSpec as RewardSpec
 
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -56,12 +57,6 @@ class DataSpec(SpecPart):
         if taken:
             raise ValueError(f"chat_template_kwargs must not hold {', '.join(taken)}: only what the template reads")
         return self
-
-
-class RewardSpec(SpecPart):
-    kind: Literal["math", "numeric", "exact"]
-    timeout_seconds: Annotated[Real, Field(gt=0, le=60)] = 5.0
-    """Wall-clock limit for one verification; past it the verifier is killed and the reward is 0."""
 
 
 class RolloutSpec(SpecPart):
@@ -182,6 +177,19 @@ class JobSpec(SpecPart):
         names = [benchmark.name for benchmark in self.eval]
         if len(set(names)) != len(names):
             raise ValueError(f"eval names must differ, got {names}")
+        if self.algorithm.needs_success_threshold(self.reward.is_graded):
+            raise ValueError(
+                f"algorithm.success_threshold must be set: reward.kind {self.reward.kind} may give rewards between 0 "
+                f"and 1, and the estimator {self.algorithm.estimator} (preset {self.algorithm.preset}) knows right and "
+                "wrong only; presets grpo and dr_grpo take any reward"
+            )
+        for index, bonus in enumerate(self.reward.bonus):
+            end = bonus.end or self.rollout.max_new_tokens if bonus.kind == "length" else None
+            if bonus.kind == "length" and end is not None and bonus.start >= end:
+                raise ValueError(
+                    f"reward.bonus.{index}.start ({bonus.start}) must be below its end ({end}"
+                    + (")" if bonus.end else ", rollout.max_new_tokens)")
+                )
         best = self.checkpoint.keep_best
         if best is not None and best.startswith("eval/") and best.split("/")[1] not in names:
             raise ValueError(f"checkpoint.keep_best {best!r} names no benchmark of eval {names}")

@@ -49,6 +49,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("pass_at_k/train/{k}", "fraction", "higher", "Unbiased pass@k over the step's training prompts."),
     Metric("reward/mean", "reward", "higher", "Mean reward of the step's rollouts."),
     Metric("reward/std", "reward", "neither", "Population standard deviation of the step's rewards."),
+    Metric("reward/bonus_mean", "reward", "higher", "Mean of the step's bonuses, beside the reward; null: none."),
     Metric("reward/timeouts", "count", "lower", "Verifications stopped at their time limit; their reward is 0."),
     Metric("reward/errors", "count", "lower", "Verifications that gave no verdict, timeouts included; reward 0."),
     Metric("policy/loss", "number", "neither", "Loss, mean over the step's updates."),

@@ -74,7 +74,7 @@ def changed(spec, path, value):
         ("resources.gpus", "all", "'auto' or "),
         ("model.id", "gpt-5", "unknown model id"),
         ("model.id", "path/../../etc", "unknown model id"),
-        ("reward.kind", "vibes", "'math'"),
+        ("reward.kind", "vibes", "one of: math, numeric"),
         ("seed", -1, "greater than or equal to 0"),
         ("name", "", "at least 1 character"),
         ("name", "nul\0", "U+0000"),

@@ -104,6 +104,7 @@ def test_rollouts_are_filtered_and_paged_in_order(member, run):
             tokens=2,
             truncated=False,
             entropy=None if sample else 0.25,
+            bonus=0.5 if sample else None,
         )
 
     for step in (1, 2):
@@ -124,6 +125,7 @@ def test_rollouts_are_filtered_and_paged_in_order(member, run):
     ]
     assert wrong[0]["completion"] == "\ufffd?"
     assert wrong[0]["entropy"] == 0.25
+    assert wrong[0]["bonus"] is None
     assert member.get(path, params={"after": "here"}).status_code == 422
 
 

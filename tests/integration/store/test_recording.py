@@ -36,7 +36,7 @@ def rollouts(number, text="1+1=", samples=2):
         rollouts=[
             Rollout(
                 group=0, sample=sample, row=3, prompt=text, completion="2", answer="2", reward=1.0, correct=sample == 0,
-                advantage=0.5, tokens=1, truncated=False, entropy=None,
+                advantage=0.5, bonus=-0.25, tokens=1, truncated=False, entropy=None,
             )
             for sample in range(samples)
         ],

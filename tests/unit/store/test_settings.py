@@ -16,6 +16,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert settings.hf_allowlist == []
     assert settings.lease_seconds == 15
     assert settings.max_upload_bytes == 2 * 1024**3
+    assert (settings.http_verifiers, settings.sandbox) == ({}, None)
 
 
 def test_everything_set(tmp_path: Path) -> None:
@@ -30,6 +31,8 @@ def test_everything_set(tmp_path: Path) -> None:
             "ASYM_LEASE_SECONDS": "2.5",
             "ASYM_SWEEP_SECONDS": "1",
             "ASYM_MAX_UPLOAD_BYTES": "1000",
+            "ASYM_HTTP_VERIFIERS": "judge=https://u:secret@judge/score?a=b, other=http://127.0.0.1:8001/,",
+            "ASYM_SANDBOX": "bubblewrap",
         }
     )
     assert settings.require_database_url() == "postgresql://u:secret@h/d"
@@ -37,6 +40,11 @@ def test_everything_set(tmp_path: Path) -> None:
     assert settings.hf_allowlist == ["Qwen/Qwen3-0.6B", "a/b"]
     assert (settings.lease_seconds, settings.sweep_seconds, settings.max_upload_bytes) == (2.5, 1, 1000)
     assert settings.models_dir == tmp_path / "m"
+    assert {name: url.get_secret_value() for name, url in settings.http_verifiers.items()} == {
+        "judge": "https://u:secret@judge/score?a=b",
+        "other": "http://127.0.0.1:8001/",
+    }
+    assert settings.sandbox == "bubblewrap"
     assert "secret" not in repr(settings)
 
 
@@ -47,6 +55,7 @@ def test_everything_set(tmp_path: Path) -> None:
         ("ASYM_LEASE_SECONDS", "soon"),
         ("ASYM_LEASE_SECONDS", "0"),
         ("ASYM_MAX_UPLOAD_BYTES", "-1"),
+        ("ASYM_SANDBOX", "docker"),
     ],
 )
 def test_a_wrong_one_is_named(variable: str, value: str) -> None:

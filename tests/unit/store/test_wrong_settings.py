@@ -33,3 +33,25 @@ def test_a_wrong_database_address_is_named_and_not_shown(wrong):
     with pytest.raises(SettingsError, match="ASYM_DATABASE_URL") as caught:
         sqlalchemy_url(wrong)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("https://secret@judge/score", "is no NAME=URL"),
+        ("judge", "'judge' is no NAME=URL"),
+        ("=http://secret", "is no NAME=URL"),
+        ("my judge=http://secret", "'my judge' is no NAME=URL"),
+        ("judge=secret/score", "judge has no address like"),
+        ("judge=file:///secret", "judge has no address like"),
+        ("judge=http://", "judge has no address like"),
+        ("judge=http://secret:port/", "judge has no address like"),
+        ("judge=http://secret /x", "judge has no address like"),
+        ("judge=http://secret,judge=http://b", "judge is given twice"),
+    ],
+)
+def test_a_wrong_http_verifier_is_named_and_its_address_not_shown(value, says):
+    with pytest.raises(SettingsError, match="ASYM_HTTP_VERIFIERS") as caught:
+        Settings.from_environment({"ASYM_HTTP_VERIFIERS": value})
+    assert says in str(caught.value)
+    assert "secret" not in str(caught.value)

@@ -24,6 +24,10 @@ class Problem:
     answer: str
     kind: str | None = None
     """The verifier of this row where it is not the job's `reward.kind`."""
+    options: Mapping[str, object] | None = None
+    """Options of the row's verifier; laid over `reward.options` where the kind is the job's."""
+    metadata: Mapping[str, object] | None = None
+    """What else the verifier is told of the row: plain JSON values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,10 @@ class Limits:
     """Objects and lists within one another in a JSON line."""
     max_digits: int = 1000
     """Of one number in a JSON line."""
+
+
+MAX_ANSWER_CHARS = 100_000
+"""No verifier reads more."""
 
 
 DEFAULT_LIMITS = Limits()

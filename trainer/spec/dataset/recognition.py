@@ -9,24 +9,31 @@
 
 Where a row offers several, the first of `PROMPT_COLUMNS` that is not null is the prompt. An answer column that states
 the answer (`STATED_ANSWERS`) goes before one that works it out (`WORKED_ANSWERS`); stated answers that differ within
-a row are an error, since one of them is wrong. `Columns` of the job spec names them outright. A `kind` column gives
-the row's own verifier.
+a row are an error, since one of them is wrong. `Columns` of the job spec names them outright.
+
+A `kind` column gives the row's own verifier, an `options` object the options of its verifier, a `metadata` object what
+else the verifier is told. `options` and `metadata` that are no objects are somebody else's columns and left alone.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import get_args
+
+from pydantic import JsonValue, ValidationError
 
 from trainer.spec.dataset.final_answer import stated_answer, worked_answer
-from trainer.spec.dataset.problem import Message, Problem, Record
-from trainer.spec.job import Columns, RewardSpec
+from trainer.spec.dataset.problem import MAX_ANSWER_CHARS, Message, Problem, Record
+from trainer.spec.job import Columns
+from trainer.spec.pattern import compile_pattern
+from trainer.spec.reward import ROW_FAMILIES, ROW_OPTION_NAMES, option_problems, parse_kind, resolve_options
 
 PROMPT_COLUMNS = ("prompt", "problem", "question", "instruction", "messages", "Problem", "Question")
 STATED_ANSWERS = ("answer", "reward_model.ground_truth", "ground_truth", "final_answer", "Answer")
 WORKED_ANSWERS = ("solution", "completion", "output", "Solution")
 KIND_COLUMN = "kind"
-REWARD_KINDS: tuple[str, ...] = get_args(RewardSpec.model_fields["kind"].annotation)
+OPTIONS_COLUMN = "options"
+METADATA_COLUMN = "metadata"
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
@@ -58,7 +65,16 @@ class RecordError(ValueError):
 def columns_needed(columns: Columns) -> frozenset[str]:
     """Names of the top-level columns that can matter: a Parquet reader loads no others."""
     named = {name for name in (columns.prompt, columns.answer) if name is not None}
-    known = {*PROMPT_COLUMNS, *STATED_ANSWERS, *WORKED_ANSWERS, *named, KIND_COLUMN, "input"}
+    known = {
+        *PROMPT_COLUMNS,
+        *STATED_ANSWERS,
+        *WORKED_ANSWERS,
+        *named,
+        KIND_COLUMN,
+        OPTIONS_COLUMN,
+        METADATA_COLUMN,
+        "input",
+    }
     return frozenset(known | {name.split(".")[0] for name in known})
 
 
@@ -86,6 +102,8 @@ def problem_of(record: Record, columns: Columns) -> tuple[Problem, str, str]:
     prompt_column = answer_column = answer = ""
     demonstration: str | None = None
     kind: str | None = None
+    options: dict[str, JsonValue] | None = None
+    metadata: dict[str, JsonValue] | None = None
     try:
         prompt_column, prompt, demonstration = _prompt(record.fields, columns.prompt)
     except FieldError as problem:
@@ -96,11 +114,17 @@ def problem_of(record: Record, columns: Columns) -> tuple[Problem, str, str]:
         problems.append(problem)
     try:
         kind = _kind(record.fields)
+        options = _options(record.fields, kind)
+        _check_pattern(answer_column, answer, kind, options)
+    except FieldError as problem:
+        problems.append(problem)
+    try:
+        metadata = _object(record.fields, METADATA_COLUMN)
     except FieldError as problem:
         problems.append(problem)
     if problems:
         raise RecordError(problems)
-    return Problem(record.row, prompt, answer, kind), prompt_column, answer_column
+    return Problem(record.row, prompt, answer, kind, options, metadata), prompt_column, answer_column
 
 
 def _prompt(fields: Mapping[str, object], wanted: str | None) -> tuple[str, str | list[Message], str | None]:
@@ -157,14 +181,73 @@ def _kind(fields: Mapping[str, object]) -> str | None:
     value = fields.get(KIND_COLUMN)
     if value is None or value == "":
         return None
-    if value not in REWARD_KINDS:
-        shown = _shortened(value) if isinstance(value, str) else _type_name(value)
+    try:
+        if not isinstance(value, str):
+            raise ValueError(f"{_type_name(value)} is no verifier")
+        parse_kind(value, ROW_FAMILIES)
+    except ValueError as error:
         raise FieldError(
-            KIND_COLUMN,
-            f"{shown} is no verifier: one of {', '.join(REWARD_KINDS)}, or null for the job's own "
-            "(rename the column if it means something else)",
-        )
-    return str(value)
+            KIND_COLUMN, f"{error}; null for the job's own (rename the column if it means something else)"
+        ) from None
+    return value
+
+
+def _options(fields: Mapping[str, object], kind: str | None) -> dict[str, JsonValue] | None:
+    """The row's options as it gives them: checked against its kind where it names one, else by their names."""
+    given = _object(fields, OPTIONS_COLUMN)
+    if given is None:
+        return None
+    given = {name: value for name, value in given.items() if value is not None}  # Parquet's objects have every key
+    hint = "(rename the column if it means something else)"
+    if kind is None:
+        unknown = sorted(given.keys() - ROW_OPTION_NAMES)
+        if unknown:
+            listed = ", ".join(sorted(ROW_OPTION_NAMES))
+            raise FieldError(
+                OPTIONS_COLUMN,
+                f"no verifier has an option {', '.join(map(_shortened, unknown))}; there are: {listed} {hint}",
+            )
+        return given
+    try:
+        resolve_options(kind, given)
+    except ValidationError as error:
+        raise FieldError(OPTIONS_COLUMN, f"{'; '.join(option_problems(error))} (of {kind}) {hint}") from None
+    return given
+
+
+def _check_pattern(column: str, answer: str, kind: str | None, options: Mapping[str, object] | None) -> None:
+    """The answer of a row that says it is a regular expression must be one."""
+    if kind == "regex" and answer and not (options or {}).get("pattern"):
+        try:
+            compile_pattern(answer)
+        except ValueError as error:
+            raise FieldError(column, str(error)) from None
+
+
+def _object(fields: Mapping[str, object], column: str) -> dict[str, JsonValue] | None:
+    """A column's object as plain JSON values; None when it holds none."""
+    value = fields.get(column)
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = _json_in_text(column, value)
+    if not isinstance(value, Mapping):
+        return None
+    return {_storable(column, str(name)): _plain(column, inner) for name, inner in value.items()}
+
+
+def _plain(column: str, value: object) -> JsonValue:
+    if isinstance(value, Mapping):
+        return {_storable(column, str(name)): _plain(column, inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(column, inner) for inner in value]
+    if isinstance(value, str):
+        return _storable(column, value)
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FieldError(column, "holds a number that is not finite")
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise FieldError(column, f"holds {_type_name(value)}, which JSON has not")
 
 
 def _choose(fields: Mapping[str, object], role: str, candidates: tuple[str, ...]) -> tuple[str, object]:
@@ -294,6 +377,8 @@ def _storable(column: str, text: str) -> str:
 def _final(column: str, answer: str) -> str:
     if not answer:
         raise NoAnswerError(column, "has no final answer: nothing follows ####")
+    if len(answer) > MAX_ANSWER_CHARS:
+        raise FieldError(column, f"the answer has {len(answer):,} characters; the limit is {MAX_ANSWER_CHARS:,}")
     return answer
 
 

@@ -147,3 +147,20 @@ def test_reading_stops_at_a_bad_row(read):
 def test_any_bytes_give_a_report(data):
     inspection = report(b"prompt,answer\n" + data, max_line_bytes=100)
     assert inspection.rows + inspection.error_count > 0
+
+
+def test_json_text_gives_options_and_metadata(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text(
+        'prompt,answer,kind,options,metadata\n1+1=,2,numeric,"{""tolerance"": 0.5}","{""n"": [1, 2]}"\na,b,,,\n'
+    )
+    first, second = read_problems(path, "csv")
+    assert (first.kind, first.options, first.metadata) == ("numeric", {"tolerance": 0.5}, {"n": [1, 2]})
+    assert (second.kind, second.options, second.metadata) == (None, None, None)
+
+
+def test_wrong_options_are_reported_with_their_line(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text('prompt,answer,options\n1+1=,2,\n1+1=,2,"{""tolerence"": 0.5}"\n')
+    [error] = inspect(path, "csv").errors
+    assert (error.line, error.field) == (3, "options")

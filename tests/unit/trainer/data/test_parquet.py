@@ -132,3 +132,22 @@ def test_reading_stops_at_a_bad_row(tmp_path):
     path.write_bytes(parquet({"prompt": ["a", ""], "answer": ["1", "2"]}))
     with pytest.raises(DataError, match="line 2: prompt: is empty"):
         list(read_problems(path, "parquet"))
+
+
+def test_objects_and_json_text_give_options_and_metadata(tmp_path):
+    path = tmp_path / "data.parquet"
+    path.write_bytes(
+        parquet(
+            {
+                "prompt": ["1+1=", "1+2="],
+                "answer": ["2", "3"],
+                "kind": ["numeric", "exact"],
+                # One struct type for all rows: a row has every key, null where it gave none.
+                "options": [{"tolerance": 0.5, "ignore_case": None}, {"tolerance": None, "ignore_case": True}],
+                "metadata": ['{"cells": [[1, 2.5]]}', None],
+            }
+        )
+    )
+    problems = list(read_problems(path, "parquet"))
+    assert [problem.options for problem in problems] == [{"tolerance": 0.5}, {"ignore_case": True}]
+    assert [problem.metadata for problem in problems] == [{"cells": [[1, 2.5]]}, None]

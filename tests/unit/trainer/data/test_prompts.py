@@ -62,6 +62,13 @@ def test_a_chat_model_gets_the_rendered_chat_with_one_bos():
     assert (len(prompts), prompts.dropped, prompts.dropped_count) == (2, {}, 0)
 
 
+def test_what_a_verifier_needs_goes_with_the_prompt():
+    problem = Problem(1, "add one", "two", "numeric", {"tolerance": 0.1}, {"difficulty": 3})
+    prompt = build([problem], tokenizer(CHATML), prompt_template="please {prompt}")[0]
+    assert (prompt.kind, prompt.options, prompt.metadata) == ("numeric", {"tolerance": 0.1}, {"difficulty": 3})
+    assert (prompt.question, prompt.text) == ("add one", "please add one")
+
+
 def test_a_system_prompt_comes_first_and_replaces_the_rows_own():
     own = [Message("system", "please"), Message("user", "add one")]
     made = tokenizer(CHATML)

@@ -178,7 +178,11 @@ def test_a_row_may_have_a_verifier_of_its_own(read):
         ({"prompt": "a\0b", "answer": "5"}, "prompt", "has a NUL character"),
         ({"prompt": "a\ud800b", "answer": "5"}, "prompt", "has half a surrogate pair at character 2"),
         ({"prompt": QUESTION, "answer": "\udc00"}, "answer", "has half a surrogate pair"),
-        ({"prompt": QUESTION, "answer": "5", "kind": "maths"}, "kind", "'maths' is no verifier: one of math, numeric"),
+        (
+            {"prompt": QUESTION, "answer": "5", "kind": "maths"},
+            "kind",
+            "unknown verifier 'maths'; one of: math",
+        ),
         ({"prompt": QUESTION, "answer": "5", "kind": 3}, "kind", "a number is no verifier"),
     ],
 )
@@ -238,3 +242,42 @@ def test_rows_without_an_answer_can_be_passed_over(tmp_path):
     assert passed_over == [2, 3]
     with pytest.raises(DataError, match="line 2: answer: is empty"):
         list(read_problems(path, "jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "message"),
+    [
+        ({"kind": "numeric", "options": {"tolerance": -1}}, "options", "options.tolerance: Input should be greater"),
+        ({"kind": "exact", "options": {"tolerance": 1}}, "options", "options.tolerance: unknown option (of exact)"),
+        ({"kind": "regex", "options": {"pattern": "(?=a)"}}, "options", "lookaround"),
+        ({"options": {"tolerence": 1}}, "options", "no verifier has an option 'tolerence'"),
+        ({"options": '{"tolerance": '}, "options", "not JSON"),
+        ({"kind": "regex", "answer": "(?=a)"}, "answer", "lookaround"),
+        ({"kind": "http:judge"}, "kind", "unknown verifier 'http:judge'"),
+        ({"kind": "plugin:mine"}, "kind", "unknown verifier 'plugin:mine'"),
+        ({"kind": "python"}, "kind", "unknown verifier 'python'"),
+        ({"metadata": '{"a": '}, "metadata", "not JSON"),
+        ({"metadata": {"a": "x\0"}}, "metadata", "NUL"),
+        ({"answer": "1" * 1_000_000}, "answer", "1,000,000 characters; the limit is 100,000"),
+    ],
+)
+def test_what_is_wrong_with_a_rows_verifier_is_refused_with_its_line(read, row, field, message):
+    with pytest.raises(DataError) as raised:
+        read({"prompt": QUESTION, "answer": "5", **row})
+    assert (raised.value.error.line, raised.value.error.field) == (1, field)
+    assert message in raised.value.error.msg
+
+
+@pytest.mark.parametrize("column", ["options", "metadata"])
+@pytest.mark.parametrize("value", [None, "", "free text", ["A) 1", "B) 2"], 7])
+def test_options_and_metadata_that_are_no_objects_are_somebody_elses(read, column, value):
+    problem = read({"prompt": QUESTION, "answer": "5", column: value})
+    assert (problem.options, problem.metadata) == (None, None)
+
+
+def test_a_row_brings_options_and_metadata(read):
+    metadata = {"source": "x", "size": 3, "ratio": 0.5, "cells": [[1, 2], []], "none": None, "yes": True}
+    problem = read({"prompt": QUESTION, "answer": "5", "options": {"tolerance": 0.5}, "metadata": metadata})
+    assert (problem.options, problem.metadata) == ({"tolerance": 0.5}, metadata)
+    as_text = read({"prompt": QUESTION, "answer": "5", "metadata": json.dumps(metadata)})
+    assert as_text.metadata == metadata

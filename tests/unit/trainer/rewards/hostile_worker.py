@@ -31,8 +31,12 @@ def score(response: str, answer: str) -> float:
             raise KeyError("a verifier's bug")
         case "give nan" | "give inf" | "give -inf" | "give 2" | "give -1":
             return float(response.removeprefix("give "))
-        case "none":
+        case "give nothing":
             return None  # type: ignore[return-value]
+        case "give text":
+            return "1.0"  # type: ignore[return-value]
+        case "give true":
+            return True
         case "hog":
             hoard = []
             while True:
@@ -82,4 +86,8 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    serve(lambda: Verifier(score, check))
+    serve(
+        lambda kind, options: Verifier(
+            lambda request: score(request.response, request.answer), lambda request: check(request.answer)
+        )
+    )

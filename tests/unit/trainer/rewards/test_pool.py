@@ -39,7 +39,7 @@ def is_running(pid: int) -> bool:
 
 
 def pids(pool: VerifierPool) -> set[int]:
-    return {slot.process.pid for slot in pool._dispatcher._slots}
+    return {slot.process.pid for dispatcher in pool._dispatchers.values() for slot in dispatcher._slots}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,9 @@ def pids(pool: VerifierPool) -> set[int]:
         ("exit", "crashed"),
         ("segfault", "crashed"),
         ("raise", "crashed"),
-        ("none", "crashed"),
+        ("give nothing", "bad_reply"),
+        ("give text", "bad_reply"),
+        ("give true", "bad_reply"),
         ("give nan", "bad_reply"),
         ("give inf", "bad_reply"),
         ("give -inf", "bad_reply"),
@@ -165,7 +167,7 @@ def test_verifiers_die_with_a_killed_trainer():
         "from trainer.rewards import VerifierPool, VerifyItem\n"
         "pool = VerifierPool('math', workers=2, timeout_seconds=600, command=tuple(json.loads(sys.argv[1])))\n"
         "pool.score([VerifyItem('5', '5')] * 2)\n"
-        "print(json.dumps([slot.process.pid for slot in pool._dispatcher._slots]), flush=True)\n"
+        "print(json.dumps([slot.process.pid for slot in pool._dispatchers['math']._slots]), flush=True)\n"
         "pool.score([VerifyItem('hang', '5')])\n"
     )
     trainer = subprocess.Popen(
@@ -186,8 +188,10 @@ def test_verifiers_die_with_a_killed_trainer():
 def test_the_kernel_keeps_the_limit_on_processor_time_when_the_parent_does_not():
     process = VerifierProcess(HOSTILE, 2**30)
     try:
+        process.send({"kind": "math", "options": {}})
         wait_until(lambda: process.receive() == [{"ready": True}])
-        process.send({"id": 1, "op": "score", "response": "hang", "answer": "", "cpu_seconds": 0})
+        request = {"kind": "math", "response": "hang", "answer": "", "prompt": "", "metadata": None, "options": {}}
+        process.send({"id": 1, "op": "score", **request, "cpu_seconds": 0})
         wait_until(process.has_ended)
         assert process.over_its_cpu_limit()
     finally:
@@ -229,6 +233,55 @@ def test_options_are_those_of_the_pools_own_kind():
         assert [v.reward for v in pool.score([VerifyItem("10.5", "10"), VerifyItem("a", "a", "exact")])] == [1.0, 1.0]
     with pytest.raises(ValueError, match="takes no option"):
         VerifierPool("exact", options={"tolerance": 0.1})
+
+
+def test_a_rows_options_are_laid_over_the_jobs_where_the_kind_is_the_jobs():
+    job = {"ignore_case": True, "normalize_whitespace": False}
+    items = [
+        VerifyItem("A b", "a b"),
+        VerifyItem("A  b", "a b"),
+        VerifyItem("A  b", "a b", None, {"normalize_whitespace": True}),
+        VerifyItem("A  b", "a b", "exact", {"normalize_whitespace": True}),
+        VerifyItem("A b", "a b", None, {"ignore_case": False}),
+        # Another kind's stand alone: the job's ignore_case is not regex's.
+        VerifyItem("A b", "a b", "regex"),
+        VerifyItem("A b", "a b", "regex", {"ignore_case": True}),
+        VerifyItem("10.5", "10", "numeric", {"tolerance": 0.1}),
+        VerifyItem("10.5", "10", "numeric"),
+    ]
+    with VerifierPool("exact", options=job) as pool:
+        assert [verdict.reward for verdict in pool.score(items)] == [1, 0, 1, 1, 0, 0, 1, 1, 0]
+        with pytest.raises(ValueError, match=r"options\.tolerance: unknown option"):
+            pool.score([VerifyItem("1", "1", None, {"tolerance": 0.1})])
+
+
+def test_items_are_checked_with_their_options():
+    items = [VerifyItem("", "H"), VerifyItem("", "H", None, {"choices": "GH"}), VerifyItem("", "(", "regex")]
+    with VerifierPool("choice") as pool:
+        problems = pool.check_items(items)
+    assert problems[1] is None
+    assert "none of the choices A, B, C, D, E" in problems[0]
+    assert "not a regular expression" in problems[2]
+
+
+@pytest.mark.parametrize("kind", ["math", "numeric", "exact", "regex", "choice"])
+@pytest.mark.parametrize("number", ["$99999999!$", "9^{9^{9^9}}", "1" * 5000])
+def test_numbers_without_end_cost_their_reward_and_nothing_else(kind, number):
+    items = [VerifyItem(number, "5"), VerifyItem("", "5"), VerifyItem("5", number), VerifyItem("5", "5")]
+    with VerifierPool(kind, workers=1, timeout_seconds=4) as pool:
+        verdicts = pool.score(items)
+    assert [verdict.reward for verdict in verdicts[:3]] == [0.0] * 3
+    assert verdicts[3].reward == float(kind != "choice")  # 5 is no letter
+
+
+@pytest.mark.parametrize("kind", ["math", "numeric", "exact", "regex", "choice"])
+def test_a_megabyte_is_not_read(kind):
+    endless = "A" * 2**20
+    with VerifierPool(kind, workers=1) as pool:
+        verdicts = pool.score([VerifyItem(endless, "A"), VerifyItem("A", endless)])
+        assert [(verdict.reward, verdict.error) for verdict in verdicts] == [(0.0, "too_long")] * 2
+        assert pool.counts == {"too_long": 2}
+        assert pool.check_answers([endless]) == ["the answer is over 100,000 characters"]
 
 
 @pytest.mark.parametrize("kind", ["exact", "numeric"])
