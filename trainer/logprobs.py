@@ -8,12 +8,15 @@ Shapes: N tokens, V vocabulary, D hidden size, n and v their parts within a tile
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from trainer.bfloat16_products import bfloat16_products
 
 TILE_ELEMENTS_CPU = 2**23
 """Logits in a tile: 32 MiB in float32. Smaller ones are no faster on idle cores, and on busy ones the threads of each
@@ -164,6 +167,7 @@ class _TiledLogprobs(torch.autograd.Function):
             a = a + b * (entropy - log_sum)
         # The minus sign and the 1 / temperature between logits and product are left to the products below.
         factor = -1.0 / ctx.temperature
+        rounded = hidden.dtype == torch.bfloat16
 
         grad_hidden = torch.zeros_like(hidden, dtype=entropy.dtype) if wants_hidden else None
         grad_weight = torch.zeros_like(weight) if wants_weight else None
@@ -182,9 +186,9 @@ class _TiledLogprobs(torch.autograd.Function):
                     local, here = _within(targets[rows], columns)
                     grad_logits.scatter_add_(1, local[:, None], torch.where(here, -g_logp[rows], 0.0)[:, None])
                     if grad_hidden is not None:
-                        _add_product(grad_hidden[rows], grad_logits, w, factor)
+                        _add_product(grad_hidden[rows], grad_logits, w, factor, rounded)
                     if part is not None:
-                        _add_product(part, grad_logits.t(), h, factor)
+                        _add_product(part, grad_logits.t(), h, factor, rounded)
                 if grad_weight is not None and part is not None:
                     grad_weight[columns] = part
         return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, None, None
@@ -211,8 +215,9 @@ def _tiles(hidden: Tensor, weight: Tensor, temperature: float) -> Iterator[tuple
     that the next tile overwrites.
     """
     math = _math_dtype(hidden)
-    # A GPU multiplies bfloat16 with float32 sums at full speed; elsewhere the same product is one of float32 copies.
+    # A GPU multiplies bfloat16 with float32 sums; a CPU does with float32 copies, see `bfloat16_products`.
     kept = torch.bfloat16 if hidden.is_cuda and hidden.dtype == torch.bfloat16 else math
+    products = bfloat16_products if hidden.dtype == torch.bfloat16 else nullcontext
     tile = tile_for(len(hidden), len(weight), _tile_elements(hidden.device))
     buffers = torch.empty(2, tile.tokens * tile.vocab, dtype=math, device=hidden.device)
 
@@ -222,7 +227,8 @@ def _tiles(hidden: Tensor, weight: Tensor, temperature: float) -> Iterator[tuple
             h = hidden[rows].to(kept)
             logits, scratch = buffers[:, : len(h) * len(w)].view(2, len(h), len(w))
             if kept == math:
-                torch.addmm(logits, h, w.t(), beta=0, alpha=1.0 / temperature, out=logits)
+                with products(hidden.device):
+                    torch.addmm(logits, h, w.t(), beta=0, alpha=1.0 / temperature, out=logits)
             else:
                 torch.mm(h, w.t(), out_dtype=math, out=logits).mul_(1.0 / temperature)
             yield rows, h, logits, scratch
@@ -233,13 +239,20 @@ def _tiles(hidden: Tensor, weight: Tensor, temperature: float) -> Iterator[tuple
         yield columns, w, by_tokens(w)
 
 
-def _add_product(total: Tensor, grad_logits: Tensor, operand: Tensor, factor: float) -> None:
-    """total += factor * grad_logits @ operand, summed in the dtype of `total` and without rounding `grad_logits`."""
-    if operand.dtype == total.dtype:
+def _add_product(total: Tensor, grad_logits: Tensor, operand: Tensor, factor: float, rounded: bool) -> None:
+    """total += factor * grad_logits @ operand, summed in the dtype of `total` and without rounding `grad_logits`.
+
+    rounded: the operand's values are bfloat16's, whatever its dtype.
+    """
+    if not rounded:
         total.addmm_(grad_logits, operand, alpha=factor)
         return
     # Rounding every tile's gradient to bfloat16 would bias the update (entropy drifts over some dozen steps), and a
     # float32 product is slow: the rounded value and what the rounding left hold 16 bits between them.
-    rounded = grad_logits.to(operand.dtype)
-    for piece in (rounded, (grad_logits - rounded).to(operand.dtype)):
-        torch.addmm(total, piece, operand, alpha=factor, out_dtype=total.dtype, out=total)
+    high = grad_logits.to(torch.bfloat16)
+    for piece in (high, (grad_logits - high).to(torch.bfloat16)):
+        if operand.dtype == total.dtype:
+            with bfloat16_products(total.device):
+                total.addmm_(piece.to(total.dtype), operand, alpha=factor)
+        else:
+            torch.addmm(total, piece, operand, alpha=factor, out_dtype=total.dtype, out=total)

@@ -4,13 +4,15 @@ Each prompt is computed once and its key-value cache is handed to all of its rol
 batch at once. Batches are formed by length under a token budget; it bounds memory and has no say in what is sampled.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from transformers import DynamicCache
 
+from trainer.bfloat16_products import bfloat16_products
 from trainer.engines.generation import Counters, Generation
+from trainer.engines.reserved_cache import keep_rows, kept_rows, reserve
 from trainer.engines.sampling import sample, uniforms
 from trainer.models.policy import Policy, autocast, position_ids
 
@@ -113,7 +115,9 @@ class HfEngine:
             rows = torch.tensor([row for row, _ in chunk], device=device)
             rollouts = [(batch[row], sample_index) for row, sample_index in chunk]
             random = uniforms(seed, rollouts, max_new_tokens).to(device)
-            decode = _Decode(rollouts, random, select_rows(cache, rows), mask[rows], temperature, max_new_tokens)
+            decode = _Decode(
+                rollouts, random, reserve(cache, rows, max_new_tokens), mask[rows], temperature, max_new_tokens
+            )
             done += self._decode(decode, hidden[rows])
         return done
 
@@ -121,9 +125,10 @@ class HfEngine:
         """Token by token until every rollout has ended; `hidden` [rows, D] are the prompts' last states."""
         # As trainer.logprobs does: operands in the dtype of the hidden states, products and sums in float32.
         head = self.policy.lm_head_weight.to(hidden.dtype).float()
+        products = bfloat16_products if hidden.dtype == torch.bfloat16 else nullcontext
         eos = torch.tensor(sorted(self.policy.eos_ids), device=hidden.device)
         while True:
-            with torch.autocast(hidden.device.type, enabled=False):
+            with torch.autocast(hidden.device.type, enabled=False), products(hidden.device):
                 logits = hidden.float() @ head.T
             tokens, logprobs = sample(logits, decode.temperature, decode.next_uniform())
             self.counters.generated_tokens += len(tokens)
@@ -214,19 +219,12 @@ class _Decode:
                     truncated=not ended_rows[row],
                 )
             )
-        keep = (~leaving).nonzero()[:, 0]
-        self._rollouts = [self._rollouts[row] for row in keep.tolist()]
+        rows = kept_rows((~leaving).tolist())
+        self._rollouts = [self._rollouts[row] for row in rows]
         if self._rollouts:
+            keep = torch.tensor(rows, device=tokens.device)
             self._random, self._mask, self._prompt_lengths, self._tokens, self._logprobs = (
                 tensor[keep]
                 for tensor in (self._random, self._mask, self._prompt_lengths, self._tokens, self._logprobs)
             )
-            self.cache = select_rows(self.cache, keep)
-
-
-def select_rows(cache: DynamicCache, rows: torch.Tensor) -> DynamicCache:
-    """A cache of the given rows, which may repeat; the one given stays as it is."""
-    selected = copy.copy(cache)
-    selected.layers = [copy.copy(layer) for layer in cache.layers]
-    selected.batch_select_indices(rows)
-    return selected
+            keep_rows(self.cache, rows)
