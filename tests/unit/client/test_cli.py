@@ -12,7 +12,7 @@ from client.cli import app, main, training
 from client.extras import MissingExtras, require
 from client.front import free_port
 
-COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "train", "submit", "jobs", "watch", "cancel"]
+COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "train", "eval", "submit", "jobs", "watch", "cancel"]
 COMMANDS += ["pause", "resume", "logs", "metrics", "compare", "checkpoints", "rollouts", "datasets", "keys"]
 
 
