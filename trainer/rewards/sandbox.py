@@ -38,12 +38,14 @@ def command(*program: str) -> tuple[str, ...]:
         *("--unshare-all", "--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"),
         *("--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
         *("--clearenv", *(part for name, value in _environment().items() for part in ("--setenv", name, value))),
+        # First: this Python may itself lie below /tmp.
+        *("--size", str(TMP_BYTES), "--tmpfs", "/tmp"),  # noqa: S108 - inside
         *("--ro-bind", "/usr", "/usr", "--ro-bind-try", "/lib", "/lib", "--ro-bind-try", "/lib64", "/lib64"),
         *("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"),
         *(part for path in shown for part in ("--ro-bind", path, path)),
         *("--ro-bind", str(ROOT / "trainer"), f"{_PACKAGE}/trainer"),
         *("--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom"),
-        *("--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/"),  # noqa: S108 - inside
+        *("--remount-ro", "/", "--chdir", "/"),
         *(sys.executable, "-P", *program),
     )
 

@@ -37,6 +37,7 @@ from trainer.spec.reward import parse_kind
 _PR_SET_PDEATHSIG = 1
 _MAX_STDERR_BYTES = 2**20
 _MAX_MESSAGE_CHARS = 1000
+_MAX_PROCESSES = 64
 
 
 class Request(NamedTuple):
@@ -73,6 +74,9 @@ def serve(load: Callable[[str, Mapping[str, object]], Verifier]) -> None:
     _die_with(1 if given.sandboxed else given.parent)
     replies = _own_stdout()
     _limit(given.memory_bytes)
+    if given.sandboxed:
+        # Of the sandbox's own user space; the kernel does not hold root to it.
+        resource.setrlimit(resource.RLIMIT_NPROC, (_MAX_PROCESSES, _MAX_PROCESSES))
     first = sys.stdin.buffer.readline()
     if not first:
         return

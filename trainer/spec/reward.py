@@ -202,7 +202,9 @@ def _known_kind(kind: str) -> str:
 
 
 class RewardSpec(SpecPart):
-    kind: Annotated[str, AfterValidator(_known_kind)]
+    kind: Annotated[
+        str, AfterValidator(_known_kind), Field(description=f"One of: {', '.join(map(kind_form, FAMILIES))}")
+    ]
     timeout_seconds: Annotated[Real, Field(gt=0, le=60)] = 5.0
     """Wall-clock limit for one verification; past it the verifier is killed and the reward is 0."""
     options: dict[str, JsonValue] = Field(default={})

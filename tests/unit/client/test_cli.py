@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from client.cli import app, main
+from client.cli import app, main, training
 from client.extras import MissingExtras, require
 from client.front import free_port
 
-COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "train", "submit", "jobs", "watch", "cancel"]
+COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "train", "eval", "submit", "jobs", "watch", "cancel"]
 COMMANDS += ["pause", "resume", "logs", "metrics", "compare", "checkpoints", "rollouts", "datasets", "keys"]
 
 
@@ -27,6 +27,17 @@ def exit_code(*arguments: str) -> int | str | None:
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
     return ended.value.code
+
+
+def test_train_hands_the_operators_flags_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(training, "_run", lambda argv: given.append(argv) or 0)
+    (tmp_path / "data.jsonl").touch()
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("{name: x, data: {train: data.jsonl}}")
+    flags = ["--http-verifier", "a=http://a", "--http-verifier", "b=http://b", "--sandbox", "bubblewrap"]
+    assert CliRunner().invoke(app, ["train", str(spec), *flags]).exit_code == 0
+    assert given[0][-6:] == flags
 
 
 def test_help_lists_every_command() -> None:
