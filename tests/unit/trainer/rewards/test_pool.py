@@ -124,7 +124,8 @@ def test_the_whole_process_group_is_killed(tmp_path):
     note = tmp_path / "child"
     with hostile_pool(workers=1, timeout_seconds=5) as pool:
         assert pool.score([VerifyItem("child", str(note))])[0].error == "timeout"
-    assert not is_running(int(note.read_text()))
+    # Killed is not yet gone on a busy machine.
+    wait_until(lambda: not is_running(int(note.read_text())))
 
 
 def test_closing_leaves_no_process_behind():
