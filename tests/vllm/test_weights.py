@@ -17,7 +17,7 @@ TEXTS = {
     "tiny-arith": ["12+34=", "5+6=", "70+81="],
     "smollm2-135m-instruct": ["Hello, my name is", "The capital of France is", "1, 2, 3, 4, 5, 6, 7, 8, 9,"],
 }
-TOLERANCE = {"float32": (1e-4, 2e-5), "bfloat16": (0.3, 0.05)}
+TOLERANCE = {"float32": (1e-4, 2e-5), "bfloat16": (1.0, 0.05)}
 """Nats: (largest, mean) difference over all tokens. In bfloat16 the trainer keeps float32 weights and residuals under
 autocast, while vLLM computes in bfloat16 throughout."""
 
