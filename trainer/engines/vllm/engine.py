@@ -149,7 +149,8 @@ class VllmEngine:
         file = self._process.folder / "weights.safetensors"
         try:
             weights = {
-                name: tensor.to("cpu", self.compute_dtype).contiguous() for name, tensor in self.policy.named_weights().items()
+                name: tensor.to("cpu", self.compute_dtype).contiguous()
+                for name, tensor in self.policy.named_weights().items()
             }
             save_file(weights, file)
             self._process.ask("load_weights", file=str(file))
