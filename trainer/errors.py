@@ -17,3 +17,7 @@ class RunError(Exception):
 
 class CheckpointError(Exception):
     """A checkpoint is missing, incomplete or not what its manifest says."""
+
+
+class EngineError(Exception):
+    """A generation engine's process broke; another attempt may go well."""

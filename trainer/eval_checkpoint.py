@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, events: EventStream) -> int:
     subject = find_subject(arguments.model)
     spec = evaluation_spec(arguments, subject)
     # torch and transformers take seconds to import; wrong usage should not have to wait for them.
-    from trainer.engines import HfEngine
+    from trainer.engines import open_engine
     from trainer.evaluation import Benchmark, evaluate
     from trainer.models import ModelError, load_policy
     from trainer.rollouts import Decoder
@@ -72,8 +72,11 @@ def run(arguments: argparse.Namespace, events: EventStream) -> int:
             models_dir=folders.models,
             device=device,
         )
-        engine, decode = HfEngine(policy, compute_dtype=compute_dtype), Decoder(policy.tokenizer)
-        with open_verifier(spec, permits(arguments, folders.private)) as verifier:
+        decode = Decoder(policy.tokenizer)
+        with (
+            open_verifier(spec, permits(arguments, folders.private)) as verifier,
+            open_engine(spec, policy, compute_dtype, events) as engine,
+        ):
             for index, benchmark_spec in enumerate(spec.eval):
                 benchmark = Benchmark(benchmark_spec, load_benchmark(spec, index, policy, folders, events))
                 check_verifiers(spec, benchmark_spec.data, benchmark.prompts.prompts, verifier, events)
@@ -134,6 +137,8 @@ def evaluation_spec(arguments: argparse.Namespace, subject: Subject) -> JobSpec:
     algorithm = {"preset": "grpo", "success_threshold": run_spec.get("algorithm", {}).get("success_threshold")}
     changes = {"name": "evaluation", "data": data, "reward": reward, "eval": benchmarks, "checkpoint": {}}
     changes["algorithm"] = algorithm
+    # Not the run's engine: where a checkpoint is evaluated it may not be installed.
+    changes["rollout"] = {**run_spec.get("rollout", {}), "engine": arguments.engine}
     if arguments.seed is not None:
         changes["seed"] = arguments.seed
     try:
@@ -171,6 +176,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--prompt-template", help="(default: the run's)")
     parser.add_argument("--prompt-column")
     parser.add_argument("--answer-column")
+    parser.add_argument("--engine", choices=["auto", "hf", "vllm"], default="auto", help="what samples the responses")
     parser.add_argument("--seed", type=int, help="(default: the run's, else 0)")
     parser.add_argument("--results", type=Path, default=Path("evals"), help="folder for the results of each problem")
     parser.add_argument("--cache-dir", type=Path, default=home / "models-cache", help="where builtin models are kept")

@@ -122,6 +122,7 @@ def train_step(run: Training, step: int) -> Metrics:
     # that the step began with (section 3).
     update_started = time.perf_counter()
     loss, gradient_norm, logp, entropy = make_updates(run, step, rollouts, advantages)
+    run.engine.weights_changed()
     update_seconds = time.perf_counter() - update_started
     tokens = StepTokens(
         rollout=torch.repeat_interleave(torch.arange(len(rollouts.lengths)), rollouts.lengths),

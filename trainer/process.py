@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import TextIO
 
-from trainer.errors import CheckpointError, RunError
+from trainer.errors import CheckpointError, EngineError, RunError
 from trainer.event_stream import EventStream
 from trainer.rewards import VerifierUnavailableError
 from trainer.spec.events import EXIT_INFRASTRUCTURE_ERROR, EXIT_USER_ERROR, Failed
@@ -31,6 +31,8 @@ def run_process(work: Callable[[EventStream], int]) -> int:
         return _fail(events, "infrastructure", "checkpoint_damaged", str(error))
     except VerifierUnavailableError as error:
         return _fail(events, "infrastructure", "verifier_unavailable", str(error))
+    except EngineError as error:
+        return _fail(events, "infrastructure", "engine_failed", str(error))
     except OSError as error:
         return _fail(events, "infrastructure", "operating_system", str(error))
     except Exception as error:  # noqa: BLE001 - the process's outermost boundary: whatever it was, the run's reader hears it

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from trainer import checkpoint
-from trainer.engines import HfEngine
+from trainer.engines import open_engine
 from trainer.errors import RunError
 from trainer.evaluation import Benchmark
 from trainer.event_stream import EventStream
@@ -78,9 +78,11 @@ def open_training(
     optimizer = make_optimizer(policy, spec.optim)
     prompts = load_prompts(spec, spec.data.train, spec.data.columns, policy, folders, events)
     order = SamplingOrder(len(prompts), spec.optim.prompts_per_step, spec.seed)
-    engine = HfEngine(policy, compute_dtype=compute_dtype)
     decode = Decoder(policy.tokenizer)
-    with open_verifier(spec, permits) as verifier:
+    with (
+        open_verifier(spec, permits) as verifier,
+        open_engine(spec, policy, compute_dtype, events) as engine,
+    ):
         benchmarks = [
             Benchmark(eval_spec, load_benchmark(spec, index, policy, folders, events))
             for index, eval_spec in enumerate(spec.eval)

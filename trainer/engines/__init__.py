@@ -3,8 +3,11 @@
 generation.py  what every engine offers
 sampling.py    from logits to tokens, with random numbers that belong to a rollout, not to a batch
 hf.py          the engine on the policy's own transformers model
+vllm/          the engine on vLLM, in a process of its own
+choice.py      which of them a spec asks for
 """
 
+from trainer.engines.choice import open_engine as open_engine
 from trainer.engines.generation import Counters as Counters
 from trainer.engines.generation import Engine as Engine
 from trainer.engines.generation import Generation as Generation

@@ -52,3 +52,21 @@ class Engine(Protocol):
         ValueError for an empty prompt or arguments out of range.
         """
         ...
+
+    def weights_changed(self) -> None:
+        """The policy's weights are no longer those of the last call: the next one samples from the new ones."""
+        ...
+
+
+def check_request(
+    prompts: Sequence[Sequence[int]], samples_per_prompt: int, temperature: float, max_new_tokens: int
+) -> None:
+    """ValueError for what no engine can generate."""
+    if samples_per_prompt < 1 or max_new_tokens < 1 or not 0 <= temperature < float("inf"):
+        raise ValueError(
+            "samples_per_prompt and max_new_tokens must be at least 1 and temperature a finite number from 0, got "
+            f"{samples_per_prompt}, {max_new_tokens} and {temperature}"
+        )
+    empty = [index for index, prompt in enumerate(prompts) if not len(prompt)]
+    if empty:
+        raise ValueError(f"prompt {empty[0]} is empty; a model continues at least one token")

@@ -11,7 +11,7 @@ import torch
 from transformers import DynamicCache
 
 from trainer.bfloat16_products import bfloat16_products
-from trainer.engines.generation import Counters, Generation
+from trainer.engines.generation import Counters, Generation, check_request
 from trainer.engines.reserved_cache import keep_rows, kept_rows, reserve
 from trainer.engines.sampling import sample, uniforms
 from trainer.models.policy import Policy, autocast, position_ids
@@ -47,14 +47,7 @@ class HfEngine:
         """See `Engine.generate`. Another batching can change a sample only where rounding moves a probability across
         the number drawn (about one token in a million); the same batching gives the same bits on a CPU.
         """
-        if samples_per_prompt < 1 or max_new_tokens < 1 or not 0 <= temperature < float("inf"):
-            raise ValueError(
-                "samples_per_prompt and max_new_tokens must be at least 1 and temperature a finite number from 0, got "
-                f"{samples_per_prompt}, {max_new_tokens} and {temperature}"
-            )
-        empty = [index for index, prompt in enumerate(prompts) if not len(prompt)]
-        if empty:
-            raise ValueError(f"prompt {empty[0]} is empty; a model continues at least one token")
+        check_request(prompts, samples_per_prompt, temperature, max_new_tokens)
         was_training = self.policy.model.training
         self.policy.model.eval()
         done: list[Generation] = []
@@ -67,6 +60,9 @@ class HfEngine:
         finally:
             self.policy.model.train(was_training)
         return sorted(done, key=lambda generation: (generation.prompt_index, generation.sample_index))
+
+    def weights_changed(self) -> None:
+        """Nothing to do: it computes with the policy's own weights."""
 
     def _batches(self, prompts: Sequence[Sequence[int]], samples: int, max_new_tokens: int) -> Iterator[list[int]]:
         """Prompt indices, longest first, as many as fit the budget with all their rollouts, at least one."""

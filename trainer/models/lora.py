@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import Linear as LoraLinear
 from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
@@ -61,6 +62,19 @@ class LoraPolicy(Policy):
         else:
             adapter_folder.keep_base(self._base_dir, folder)
         self.tokenizer.save_pretrained(folder)
+
+    @torch.no_grad()
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Those of the merged model."""
+        weights = {
+            name.replace(".base_layer.", "."): weight
+            for name, weight in super()._weights().items()
+            if ".lora_" not in name
+        }
+        for name, layer in self.model.named_modules():
+            if isinstance(layer, LoraLinear):
+                weights[f"{name}.weight"] = weights[f"{name}.weight"] + layer.get_delta_weight("default")
+        return weights
 
 
 class _WithoutAdapter(Policy):

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers.core_model_loading import revert_weight_conversion
 
 Model: TypeAlias = Any
 """A transformers PreTrainedModel. Its own annotations are too partial to check calls against."""
@@ -104,6 +105,16 @@ class Policy:
     def dropout(self, *seed: int) -> AbstractContextManager[Any]:
         """For updates: within it the dropout that the spec asks for is active. A whole model has none."""
         return nullcontext()
+
+    def named_weights(self) -> dict[str, torch.Tensor]:
+        """Every weight of the whole model by its name in a saved folder, a tied one once; for the engines that keep
+        weights of their own. Tensors are the model's own where they can be, and not to be changed."""
+        # Some models are laid out in memory otherwise than in their files.
+        named: dict[str, torch.Tensor] = revert_weight_conversion(self.model, self._weights())
+        return named
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
 
     def save_pretrained(self, folder: Path) -> None:
         """Write safetensors, configs and tokenizer to `folder`, which loads again as a model directory."""

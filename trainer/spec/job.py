@@ -4,7 +4,7 @@
 validates to itself.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -59,11 +59,32 @@ class DataSpec(SpecPart):
         return self
 
 
+class VllmSpec(SpecPart):
+    """How the vLLM engine shares the device with the trainer; the other engines read none of it."""
+
+    gpu_memory_utilization: Annotated[Real, Field(gt=0, le=1)] = 0.5
+    """Of the GPU's memory, for weights and key-value cache while it generates."""
+    max_model_len: Count | None = None
+    """Longest prompt and response together; None: what `data` and `rollout` allow."""
+    enforce_eager: bool = False
+    """No compilation, no CUDA graphs: slower, and sooner started. A CPU is always eager."""
+    sleep: bool = True
+    """Give the GPU's memory back between generations, to the updates."""
+
+    TEMPERATURES: ClassVar[str] = "vLLM samples at temperature 0 and from 0.01 to 2.0"
+
+    @staticmethod
+    def samples_at(temperature: float) -> bool:
+        return temperature == 0 or 0.01 <= temperature <= 2.0
+
+
 class RolloutSpec(SpecPart):
-    engine: Literal["auto", "hf"] = "auto"
+    engine: Literal["auto", "hf", "vllm"] = "auto"
+    """auto: vLLM on a GPU where it is installed, else the policy's own transformers model (hf)."""
     group_size: Annotated[int, Field(ge=2, le=4096)] = 8
     temperature: Annotated[Real, Field(gt=0, le=10)] = 1.0
     max_new_tokens: Count = 512
+    vllm: VllmSpec = VllmSpec()
 
 
 class OptimSpec(SpecPart):
@@ -193,7 +214,14 @@ class JobSpec(SpecPart):
         best = self.checkpoint.keep_best
         if best is not None and best.startswith("eval/") and best.split("/")[1] not in names:
             raise ValueError(f"checkpoint.keep_best {best!r} names no benchmark of eval {names}")
+        if self.rollout.engine == "vllm" and not self.vllm_samples_it:
+            raise ValueError(f"{VllmSpec.TEMPERATURES}; rollout.engine hf samples at any")
         return self
+
+    @property
+    def vllm_samples_it(self) -> bool:
+        """Whether every temperature of the job is one that vLLM samples at."""
+        return all(map(VllmSpec.samples_at, [self.rollout.temperature, *(each.temperature for each in self.eval)]))
 
     @property
     def data_refs(self) -> list[str]:

@@ -16,6 +16,8 @@ from transformers import (
     GPT2LMHeadModel,
     PhiConfig,
     PhiForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -244,3 +246,19 @@ def test_a_model_that_padding_confuses_is_refused(saved_model: Path, monkeypatch
     )
     with pytest.raises(ModelError, match="padding on the left"):
         load(saved_model)
+
+
+def test_weights_are_named_as_in_the_saved_folder(saved_model: Path) -> None:
+    # In memory the experts of a layer are one tensor; in its file, and for whoever reads such files, each is its own.
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        **{"vocab_size": 20, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 8},
+        **{"num_key_value_heads": 2, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8},
+        **{"eos_token_id": 2, "tie_word_embeddings": True},
+    )
+    Qwen3MoeForCausalLM(config).save_pretrained(saved_model)
+    saved = load_file(saved_model / "model.safetensors")
+    named = load(saved_model).named_weights()
+    assert "model.layers.0.mlp.experts.3.up_proj.weight" in named
+    assert named.keys() == saved.keys()
+    assert all(torch.equal(weight, saved[name]) for name, weight in named.items())

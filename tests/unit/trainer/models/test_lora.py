@@ -379,3 +379,16 @@ def test_prompts_are_shared_with_an_adapter_as_without(
     assert all(gradient.abs().max() > 0 for gradient in found[0].values())
     for name, gradient in found[0].items():
         torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+
+
+def test_an_engine_with_weights_of_its_own_gets_those_of_the_merged_model(
+    trained: LoraPolicy, folder: Path, models: Path
+):
+    before = {name: weight.clone() for name, weight in trained.model.state_dict().items()}
+    named = trained.named_weights()
+    load(models, folder).save_pretrained(folder.parent / "merged")
+    merged = load_file(folder.parent / "merged" / "model.safetensors")
+    assert named.keys() == merged.keys()
+    for name, weight in merged.items():
+        torch.testing.assert_close(named[name], weight, rtol=0, atol=1e-6)
+    assert all(torch.equal(weight, before[name]) for name, weight in trained.model.state_dict().items())

@@ -1,0 +1,53 @@
+"""Which engine a spec asks for, made ready and ended with its context."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from trainer.engines.generation import Engine
+from trainer.engines.hf import HfEngine
+from trainer.engines.vllm import VllmEngine, package_for, serves
+from trainer.errors import EngineError, RunError
+from trainer.event_stream import EventStream
+from trainer.models import Policy
+from trainer.spec import JobSpec
+
+
+@contextmanager
+def open_engine(spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream) -> Iterator[Engine]:
+    """`rollout.engine`: hf; vllm; or auto, which is vLLM on a GPU where it is installed and takes the model, else hf.
+
+    RunError when the spec says vllm and it is not installed or does not take the model.
+    """
+    vllm = _vllm(spec, policy, compute_dtype, events)
+    if vllm is None:
+        yield HfEngine(policy, compute_dtype=compute_dtype)
+        return
+    with vllm:
+        yield vllm
+
+
+def _vllm(spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream) -> VllmEngine | None:
+    wanted, device = spec.rollout.engine, policy.device.type
+    if wanted == "hf" or (wanted == "auto" and not (device != "cpu" and serves(device) and spec.vllm_samples_it)):
+        return None
+    if not serves(device):
+        raise RunError(
+            "engine_missing",
+            f"rollout.engine is vllm, but no vLLM for this device ({device}) is installed: pip install "
+            f"{package_for(device)}, or set rollout.engine to hf",
+        )
+    try:
+        return VllmEngine(policy, spec.rollout.vllm, max_model_len=longest_sequence(spec), compute_dtype=compute_dtype)
+    except (RunError, EngineError) as error:
+        if wanted == "vllm":
+            raise
+        events.log("warning", "engine_fallback", f"rollout.engine auto goes on with hf: {error}")
+        return None
+
+
+def longest_sequence(spec: JobSpec) -> int:
+    """The most tokens, prompt and response, that the spec can ask an engine for."""
+    responses = [spec.rollout.max_new_tokens, *(benchmark.max_new_tokens or 0 for benchmark in spec.eval)]
+    return spec.data.max_prompt_tokens + max(responses)

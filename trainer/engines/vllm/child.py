@@ -1,0 +1,146 @@
+"""The process that vLLM lives in:  python child.py FOLDER    (a program, not a module: it loads nothing of ours)
+
+Reads one JSON object a line on stdin, answers each with one on stdout: {"call": ..., its arguments} is answered by
+{"result": ...} or {"error": ..., "kind": ...}. The first call is "start". Nothing is pickled. It ends when its stdin
+does, in the middle of a generation too, and takes FOLDER with it: however the trainer ends, nothing stays behind.
+"""
+
+import json
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, TextIO
+
+
+class Server:
+    """The calls. Every argument is JSON, every result an object of it."""
+
+    def __init__(self) -> None:
+        self._engine: Any = None
+        self._sleeps = False
+
+    def start(self, engine_arguments: dict[str, Any]) -> dict[str, Any]:
+        from vllm import EngineArgs, LLMEngine
+        from vllm.usage.usage_lib import UsageContext
+
+        self._sleeps = bool(engine_arguments.get("enable_sleep_mode"))
+        # The context decides how many requests are batched: here many at once, not a server's few at low latency.
+        self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments), UsageContext.LLM_CLASS)
+        self._sleep()
+        return {}
+
+    def load_weights(self, file: str) -> dict[str, Any]:
+        self._wake_up()
+        self._engine.collective_rpc("asym_load_weights", args=(file,))
+        return {}
+
+    def generate(
+        self,
+        prompts: list[list[int]],
+        seeds: list[list[int]],
+        temperature: float,
+        max_new_tokens: int,
+        stop_token_ids: list[int],
+    ) -> dict[str, Any]:
+        """One response per seed, in their order: [token ids, log-probs, whether a stop token ended it]."""
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        self._wake_up()
+        engine = self._engine
+        # It holds what earlier weights computed, and would let a call depend on the ones before it.
+        engine.reset_prefix_cache()
+        places = [(prompt, seed) for prompt, its_seeds in zip(prompts, seeds, strict=True) for seed in its_seeds]
+        for number, (prompt, seed) in enumerate(places):
+            parameters = SamplingParams(
+                temperature=temperature,
+                top_p=1.0,
+                top_k=0,
+                min_p=0.0,
+                seed=seed,
+                max_tokens=max_new_tokens,
+                # The policy's own are given; vLLM would know of those in the model's config only.
+                ignore_eos=True,
+                stop_token_ids=stop_token_ids,
+                logprobs=0,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            engine.add_request(str(number), TokensPrompt(prompt_token_ids=prompt), parameters)
+        responses: list[Any] = [None] * len(places)
+        passes = cached_tokens = 0
+        while engine.has_unfinished_requests():
+            passes += 1
+            for output in engine.step():
+                [response] = output.outputs
+                token_ids = list(response.token_ids)
+                logprobs = [at[token].logprob for token, at in zip(token_ids, response.logprobs, strict=True)]
+                responses[int(output.request_id)] = [token_ids, logprobs, response.finish_reason == "stop"]
+                cached_tokens += output.num_cached_tokens or 0
+        self._sleep()
+        return {"responses": responses, "passes": passes, "cached_tokens": cached_tokens}
+
+    def _sleep(self) -> None:
+        if self._sleeps:
+            self._engine.sleep(level=1)
+
+    def _wake_up(self) -> None:
+        if self._sleeps and self._engine.is_sleeping():
+            self._engine.wake_up()
+
+
+def main() -> int:
+    answers = _claim_stdout()
+    # Ctrl-C and the supervisor's SIGTERM reach the whole process group; the trainer decides what they mean.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(calls, sys.argv[1]), daemon=True).start()
+    server = Server()
+    while True:
+        _answer(answers, server, json.loads(calls.get()))
+
+
+def _read(calls: "queue.SimpleQueue[bytes]", folder: str) -> None:
+    for line in sys.stdin.buffer:
+        calls.put(line)
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def _answer(answers: TextIO, server: Server, call: dict[str, Any]) -> None:
+    method: Callable[..., Any] = getattr(server, call.pop("call"))
+    try:
+        answer: dict[str, Any] = {"result": method(**call)}
+    except Exception as error:  # noqa: BLE001 - the process's boundary: whatever it was, the trainer hears it
+        traceback.print_exc()
+        answer = {"error": f"{type(error).__name__}: {error}", "kind": "refused" if _refuses(error) else "broken"}
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def _refuses(error: Exception) -> bool:
+    """Whether vLLM says that the model or the settings will not do, and not that something broke."""
+    if isinstance(error, (ValueError, NotImplementedError)):
+        return True
+    try:
+        from vllm.exceptions import VLLMValidationError
+    except ImportError:
+        return False
+    return isinstance(error, VLLMValidationError)
+
+
+def _claim_stdout() -> TextIO:
+    """Keep the real stdout for answers alone: whatever vLLM prints goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+if __name__ == "__main__":
+    sys.exit(main())
