@@ -112,7 +112,12 @@ class HfEngine:
             rollouts = [(batch[row], sample_index) for row, sample_index in chunk]
             random = uniforms(seed, rollouts, max_new_tokens).to(device)
             decode = _Decode(
-                rollouts, random, reserve(cache, rows, max_new_tokens), mask[rows], temperature, max_new_tokens
+                rollouts,
+                random,
+                reserve(cache, rows, max_new_tokens, self.compute_dtype),
+                mask[rows],
+                temperature,
+                max_new_tokens,
             )
             done += self._decode(decode, hidden[rows])
         return done

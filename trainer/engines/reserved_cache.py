@@ -1,8 +1,9 @@
 """A key-value cache with room for what is still to come.
 
 transformers' cache is copied whole at every token, and again whenever rollouts leave the batch: for small models that
-is more memory traffic than the weights. Here a token is written to its place, and a rollout that leaves is overwritten
-by one from the end.
+is more memory traffic than the weights. Under autocast it is kept in float32 besides (the rotary embedding makes it so)
+and cast as a whole at every token. Here a token is written to its place, in the dtype that attention computes in, and a
+rollout that leaves is overwritten by one from the end.
 """
 
 import copy
@@ -16,16 +17,16 @@ from transformers.cache_utils import DynamicLayer
 
 
 class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Rows `rows` of a layer (they may repeat), with room for `room` more tokens. `keys` and `values` are views of the
-    part in use, [rows, heads, tokens, head dim]."""
+    """Rows `rows` of a layer (they may repeat), with room for `room` more tokens, kept in `dtype`. `keys` and `values`
+    are views of the part in use, [rows, heads, tokens, head dim]."""
 
-    def __init__(self, layer: DynamicLayer, rows: Tensor, room: int) -> None:
+    def __init__(self, layer: DynamicLayer, rows: Tensor, room: int, dtype: torch.dtype) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if layer.keys is None or layer.values is None:
             raise ValueError("the layer holds nothing yet")
         self.lazy_initialization(layer.keys, layer.values)
-        self._keys = _with_room(layer.keys, rows, room)
-        self._values = _with_room(layer.values, rows, room)
+        self._keys = _with_room(layer.keys, rows, room, dtype)
+        self._values = _with_room(layer.values, rows, room, dtype)
         self._show(len(rows), layer.keys.shape[-2])
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401
@@ -52,12 +53,13 @@ class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return self.keys, self.values
 
 
-def reserve(cache: DynamicCache, rows: Tensor, room: int) -> DynamicCache:
-    """A cache of the given rows, which may repeat, with room for `room` more tokens; the one given stays as it is.
+def reserve(cache: DynamicCache, rows: Tensor, room: int, dtype: torch.dtype) -> DynamicCache:
+    """A cache of the given rows, which may repeat, with room for `room` more tokens, kept in `dtype`; the one given
+    stays as it is.
     Layers that do not keep every token (sliding windows, recurrent states) stay transformers' own."""
     reserved = copy.copy(cache)
     reserved.layers = [
-        ReservedLayer(layer, rows, room) if type(layer) is DynamicLayer else _selected(layer, rows)
+        ReservedLayer(layer, rows, room, dtype) if type(layer) is DynamicLayer else _selected(layer, rows)
         for layer in cache.layers
     ]
     return reserved
@@ -81,9 +83,9 @@ def keep_rows(cache: DynamicCache, rows: Sequence[int]) -> None:
             layer.batch_select_indices(torch.tensor(rows))
 
 
-def _with_room(states: Tensor, rows: Tensor, room: int) -> Tensor:
+def _with_room(states: Tensor, rows: Tensor, room: int, dtype: torch.dtype) -> Tensor:
     _, heads, tokens, size = states.shape
-    buffer = states.new_empty(len(rows), heads, tokens + room, size)
+    buffer = states.new_empty(len(rows), heads, tokens + room, size, dtype=dtype)
     buffer[:, :, :tokens] = states[rows]
     return buffer
 

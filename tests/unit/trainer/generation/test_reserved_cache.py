@@ -37,7 +37,7 @@ def test_it_holds_what_a_plain_cache_holds(data: st.DataObject):
     before = [layer.keys.clone() for layer in prompts.layers]
     rows = torch.tensor(data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=6)))
     steps = data.draw(st.integers(1, 6))
-    reserved, plain = reserve(prompts, rows, steps), plain_copy(prompts, rows)
+    reserved, plain = reserve(prompts, rows, steps, torch.float32), plain_copy(prompts, rows)
     count = len(rows)
     for _ in range(steps):
         for layer in range(2):
@@ -62,7 +62,7 @@ def test_rows_stay_where_they_are_if_they_can(staying: list[bool]):
 
 def test_a_token_is_written_and_nothing_is_copied():
     generator = torch.Generator().manual_seed(0)
-    cache = reserve(filled(CONFIG, 1, 5, generator), torch.tensor([0, 0, 0]), 4)
+    cache = reserve(filled(CONFIG, 1, 5, generator), torch.tensor([0, 0, 0]), 4, torch.float32)
     places = {layer.keys.data_ptr() for layer in cache.layers}
     for _ in range(4):
         for layer in range(2):
@@ -73,9 +73,18 @@ def test_a_token_is_written_and_nothing_is_copied():
         cache.update(states(2, 1, generator), states(2, 1, generator), 0)
 
 
+def test_it_keeps_what_attention_would_cast_to():
+    generator = torch.Generator().manual_seed(0)
+    prompts = filled(CONFIG, 1, 5, generator)
+    cache = reserve(prompts, torch.tensor([0]), 1, torch.bfloat16)
+    new = states(1, 1, generator)
+    keys, _ = cache.update(new, new, 0)
+    assert torch.equal(keys, torch.cat([prompts.layers[0].keys, new], dim=2).bfloat16())
+
+
 def test_windows_stay_transformers_own():
     config = MistralConfig(num_hidden_layers=2, hidden_size=8, num_attention_heads=2, sliding_window=3)
-    cache = reserve(filled(config, 2, 5, torch.Generator().manual_seed(0)), torch.tensor([1, 1, 0]), 4)
+    cache = reserve(filled(config, 2, 5, torch.Generator().manual_seed(0)), torch.tensor([1, 1, 0]), 4, torch.float32)
     assert not any(isinstance(layer, ReservedLayer) for layer in cache.layers)
     keep_rows(cache, [0, 2])
     assert [len(layer.keys) for layer in cache.layers] == [2, 2]
@@ -83,4 +92,4 @@ def test_windows_stay_transformers_own():
 
 def test_an_empty_layer_is_refused():
     with pytest.raises(ValueError, match="holds nothing"):
-        ReservedLayer(DynamicLayer(), torch.tensor([0]), 1)
+        ReservedLayer(DynamicLayer(), torch.tensor([0]), 1, torch.float32)
