@@ -18,7 +18,7 @@ TEXTS = {
     "tiny-arith": ["12+34=", "5+6=", "70+81="],
     "smollm2-135m-instruct": ["Hello, my name is", "The capital of France is", "1, 2, 3, 4, 5, 6, 7, 8, 9,"],
 }
-TOLERANCE = {"float32": (1e-4, 2e-5), "bfloat16": (1.0, 0.05)}
+TOLERANCE = {"float32": (1e-4, 2e-5), "bfloat16": (1.0, 0.12)}
 """Nats: (largest, mean) difference over all tokens. In bfloat16 the trainer keeps float32 weights and residuals under
 autocast, while vLLM computes in bfloat16 throughout."""
 
@@ -46,41 +46,6 @@ def make_update(policy: Policy, prompts: list[list[int]], optimizer: torch.optim
     optimizer.zero_grad()
 
 
-@pytest.mark.parametrize(("model", "dtype"), CASES)
-def test_after_each_update_the_engine_speaks_of_the_new_weights(
-    engines: Callable[[str, str], VllmEngine], model: str, dtype: str, record_property: Callable[[str, object], None]
-) -> None:
-    engine = engines(model, dtype)
-    prompts = token_ids(engine.policy, model)
-    optimizer = make_optimizer(engine.policy, OptimSpec(lr=1e-3))
-    largest = mean = 0.0
-    for update in range(4):
-        if update > 0:
-            make_update(engine.policy, prompts, optimizer)
-            engine.weights_changed()
-        found = differences(engine, prompts)
-        largest, mean = max(largest, found.max().item()), max(mean, found.mean().item())
-    record_property("largest and mean difference", (largest, mean))
-    assert largest < TOLERANCE[dtype][0]
-    assert mean < TOLERANCE[dtype][1]
-
-
-@pytest.mark.parametrize(("model", "dtype"), CASES)
-def test_an_update_that_is_not_handed_over_is_seen(
-    engines: Callable[[str, str], VllmEngine], model: str, dtype: str, record_property: Callable[[str, object], None]
-) -> None:
-    engine = engines(model, dtype)
-    prompts = token_ids(engine.policy, model)
-    differences(engine, prompts)
-    optimizer = make_optimizer(engine.policy, OptimSpec(lr=1e-3))
-    for _ in range(3):
-        make_update(engine.policy, prompts, optimizer)
-    found = differences(engine, prompts)
-    record_property("largest and mean difference", (found.max().item(), found.mean().item()))
-    assert found.max() > 5 * TOLERANCE[dtype][0]
-    assert found.mean() > 5 * TOLERANCE[dtype][1]
-
-
 def test_a_tied_head_takes_part(engine: VllmEngine) -> None:
     """On the CPU the head multiplies by a copy of its weight, which a reload alone leaves as it was."""
     assert engine.policy.model.config.tie_word_embeddings
@@ -90,3 +55,28 @@ def test_a_tied_head_takes_part(engine: VllmEngine) -> None:
         engine.policy.lm_head_weight.mul_(0.5)
     engine.weights_changed()
     assert differences(engine, prompts).max() < TOLERANCE["float32"][0]
+
+
+@pytest.mark.parametrize(("model", "dtype"), CASES)
+def test_the_engine_speaks_of_the_new_weights_after_each_update_and_only_then(
+    engines: Callable[[str, str], VllmEngine], model: str, dtype: str
+) -> None:
+    engine = engines(model, dtype)
+    largest, mean = TOLERANCE[dtype]
+    prompts = token_ids(engine.policy, model)
+    optimizer = make_optimizer(engine.policy, OptimSpec(lr=1e-3))
+    for update in range(4):
+        if update > 0:
+            make_update(engine.policy, prompts, optimizer)
+            engine.weights_changed()
+        found = differences(engine, prompts)
+        assert found.max() < largest
+        assert found.mean() < mean
+    # The same check sees three updates that are not handed over, and that they are when they are.
+    for _ in range(3):
+        make_update(engine.policy, prompts, optimizer)
+    stale = differences(engine, prompts)
+    assert stale.max() > largest
+    assert stale.mean() > 2 * mean
+    engine.weights_changed()
+    assert differences(engine, prompts).mean() < mean

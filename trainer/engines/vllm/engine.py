@@ -20,7 +20,7 @@ from trainer.spec.job import VllmSpec
 
 logger = logging.getLogger(__name__)
 
-CPU_CACHE_BYTES = 2 * 2**30
+CPU_CACHE_BYTES = 2**30
 """Key-value cache on a CPU. Requests that do not fit wait."""
 
 
