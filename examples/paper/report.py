@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from runs import Run
 
@@ -42,8 +43,8 @@ def scores(run: Run, benchmarks: Sequence[str]) -> Figures:
     return {**accuracies, "mean": mean(accuracies.values())}
 
 
-def dynamics(run: Run, last: int = 10) -> Figures:
-    """Means over the last steps: what the run had become."""
+def dynamics(run: Run, benchmarks: Sequence[str], last: int = 10) -> Figures:
+    """What the run had become: accuracy and the largest pass@k of its last evaluation, means over its last steps."""
     keys = {
         "none solved": "group/none_solved",
         "informative": "entropy/informative",
@@ -51,9 +52,17 @@ def dynamics(run: Run, last: int = 10) -> Figures:
     }
     found = {name: [*run.values(key).values()][-last:] for name, key in keys.items()}
     gains = run.values("logprob/gain_correct")
-    return {name: mean(values) for name, values in found.items() if values} | (
-        {"gain of correct": mean(gains.values())} if gains else {}
-    )
+    row = run.series[last_evaluation(run, benchmarks)]
+    figures = {"last accuracy": mean(row[f"eval/{name}/accuracy"] for name in benchmarks)}
+    coverage = pass_at_k(row, benchmarks)
+    if coverage:
+        figures["last pass@k"] = coverage[max(coverage)]
+    figures |= {name: mean(values) for name, values in found.items() if values}
+    return figures | ({"gain of correct": mean(gains.values())} if gains else {})
+
+
+def last_evaluation(run: Run, benchmarks: Sequence[str]) -> int:
+    return max(run.values(f"eval/{benchmarks[0]}/accuracy"))
 
 
 def table(methods: Sequence[Method], benchmarks: Sequence[str]) -> str:
@@ -64,10 +73,10 @@ def table(methods: Sequence[Method], benchmarks: Sequence[str]) -> str:
         figures = [scores(run, benchmarks) for run in method.runs]
         cells = [method.over_seeds([each[column] for each in figures]) for column in columns]
         lines.append(f"| {method.name} | {' | '.join(cells)} |")
-    names = ("none solved", "informative", "spurious", "gain of correct")
+    names = ("last accuracy", "last pass@k", "none solved", "informative", "spurious", "gain of correct")
     lines += ["", f"| method | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for method in methods:
-        seen = [dynamics(run) for run in method.runs]
+        seen = [dynamics(run, benchmarks) for run in method.runs]
         cells = []
         for name in names:
             values = [figures[name] for figures in seen if name in figures]
@@ -88,7 +97,7 @@ def write_report(runs: Sequence[Run], benchmarks: Sequence[str], out: Path) -> s
             "seed": run.seed,
             "step": chosen_step(run, benchmarks),
             "accuracy": scores(run, benchmarks),
-            "last_steps": dynamics(run),
+            "last_steps": dynamics(run, benchmarks),
         }
         for run in runs
     ]
@@ -125,11 +134,12 @@ def _plot(methods: Sequence[Method], benchmarks: Sequence[str], out: Path) -> No
 
     figure, axis = plt.subplots(figsize=(6, 4))
     for method in methods:
-        curves = [_coverage(run, benchmarks) for run in method.runs]
+        curves = [pass_at_k(run.series[last_evaluation(run, benchmarks)], benchmarks) for run in method.runs]
         ks = sorted(curves[0])
         axis.plot(ks, [mean(curve[k] for curve in curves) for k in ks], marker="o", markersize=3, label=method.name)
     axis.set(xlabel="k", xscale="log", title="pass@k after the last step, mean over benchmarks")
     axis.set_xticks(ks, [str(k) for k in ks])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     figure.tight_layout()
@@ -150,16 +160,14 @@ def _band(axis, method: Method, key: str, window: int = 5) -> None:  # noqa: ANN
     axis.fill_between(steps, low, high, alpha=0.12, color=lines[0].get_color())
 
 
-def _coverage(run: Run, benchmarks: Sequence[str]) -> dict[int, float]:
-    """k -> pass@k at the last evaluation, the mean over the benchmarks that have every k."""
-    last = max(step for step, row in run.series.items() if f"eval/{benchmarks[0]}/accuracy" in row)
-    row = run.series[last]
+def pass_at_k(row: dict[str, Any], benchmarks: Sequence[str]) -> dict[int, float]:
+    """k -> pass@k of one evaluation, the mean over the benchmarks that have most k; empty without any."""
     ks = {
         name: {
             int(key.split("/")[-1]) for key in row if key.startswith(f"eval/{name}/pass_at_k/") and key[-1].isdigit()
         }
         for name in benchmarks
     }
-    common = max(ks.values(), key=len)
-    complete = [name for name in benchmarks if ks[name] == common]
-    return {k: mean(row[f"eval/{name}/pass_at_k/{k}"] for name in complete) for k in sorted(common)}
+    most = max(ks.values(), key=len)
+    complete = [name for name in benchmarks if ks[name] == most]
+    return {k: mean(row[f"eval/{name}/pass_at_k/{k}"] for name in complete) for k in sorted(most)}

@@ -115,7 +115,7 @@ def test_the_table_by_hand(modules: dict[str, ModuleType]):
 
     def series(first: float, second: float) -> dict[int, dict[str, Any]]:
         def row(a: float, b: float) -> dict[str, Any]:
-            return {"eval/a/accuracy": a, "eval/b/accuracy": b}
+            return {"eval/a/accuracy": a, "eval/b/accuracy": b, "eval/b/pass_at_k/1": b, "eval/b/pass_at_k/2": b + 0.1}
 
         return {
             0: row(0.1, 0.9),
@@ -129,7 +129,10 @@ def test_the_table_by_hand(modules: dict[str, ModuleType]):
     assert [report.chosen_step(each, ["a", "b"]) for each in runs] == [2, 4]
     text = report.table(report.by_method(runs), ["a", "b"]).splitlines()
     assert text[2] == "| x | 70.0 ± 14.1 | 60.0 ± 14.1 | 65.0 ± 14.1 |"
-    assert text[6] == "| x | 0.3000 ± 0.0000 | 0.4000 ± 0.0000 | 0.2000 ± 0.0000 | 0.0200 ± 0.0000 |"
+    assert text[6] == (
+        "| x | 0.7000 ± 0.0707 | 0.8000 ± 0.0000 "
+        "| 0.3000 ± 0.0000 | 0.4000 ± 0.0000 | 0.2000 ± 0.0000 | 0.0200 ± 0.0000 |"
+    )
 
 
 def test_one_command_runs_a_row_and_writes_its_report(tmp_path: Path, model_cache: Path):
