@@ -61,7 +61,7 @@ SPECS = {
     **{preset: job(algorithm={"preset": preset}) for preset in PRESETS},
     "plain": job(),
     "full": job(
-        model={"id": "hf/Qwen/Qwen3-4B", "dtype": "float32", "lora": {"rank": 8, "target_modules": ["q_proj", "v_proj"]}},
+        model={"id": "hf/a/b", "dtype": "float32", "lora": {"rank": 8, "target_modules": ["q_proj", "v_proj"]}},
         data={"train": "t", "max_prompt_tokens": 100, "chat_template_kwargs": {"enable_thinking": False, "say": NASTY}},
         algorithm={
             "clip_low": 0.1, "clip_high": 0.3, "dual_clip": 3.5, "kl_coef": 0.02, "entropy_coef": 0.001,
@@ -79,7 +79,9 @@ SPECS = {
         resources={"gpus": 8, "nodes": 4, "tensor_parallel": 2},
         seed=11,
     ),
-    "greedy": job(eval=[{**EVAL, "samples": 1, "k": [1], "temperature": 0}], optim={"max_tokens_per_micro_batch": 4096}),
+    "greedy": job(
+        eval=[{**EVAL, "samples": 1, "k": [1], "temperature": 0}], optim={"max_tokens_per_micro_batch": 4096}
+    ),
 }  # fmt: skip
 
 
