@@ -6,6 +6,7 @@ asked there, in a subprocess, without importing anything large.
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ _INSTALL = (
 )
 
 
-def check(python: Path) -> None:
-    """RunError that says what is missing and how to get it."""
-    missing, version, plugins = _ask(python)
+def check(python: Path, environ: Mapping[str, str]) -> None:
+    """RunError that says what is missing and how to get it. environ: what verl will be started with."""
+    missing, version, plugins = _ask(python, environ)
     if missing:
         raise RunError("verl_not_installed", f"{python} lacks {', '.join(missing)}: {_INSTALL}")
     if version != VERSION:
@@ -44,12 +45,19 @@ def check(python: Path) -> None:
         )
 
 
-def _ask(python: Path) -> list[Any]:
+def _ask(python: Path, environ: Mapping[str, str]) -> list[Any]:
     command = [str(python), "-P", "-c", _QUESTION]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+        asked = subprocess.run(
+            command, capture_output=True, text=True, timeout=_SECONDS, check=False, env=dict(environ)
+        )
     except (OSError, subprocess.SubprocessError) as error:
-        said = error.stderr.splitlines() if isinstance(error, subprocess.CalledProcessError) else []
-        raise RunError("verl_not_installed", f"{python} cannot be run ({error}): {_INSTALL}", evidence=said) from error
+        raise RunError("verl_not_installed", f"{python} cannot be run ({error}): {_INSTALL}") from error
+    if asked.returncode:
+        raise RunError(
+            "verl_not_installed",
+            f"{python} cannot say what it has (exit code {asked.returncode}): {_INSTALL}",
+            evidence=asked.stderr.splitlines(),
+        )
     answer: list[Any] = json.loads(asked.stdout)
     return answer

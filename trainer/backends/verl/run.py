@@ -49,7 +49,7 @@ def run_verl(
     the spec, the data or the environment; CheckpointError for a resume folder that is not whole.
     """
     refuse(spec)
-    environment.check(python)
+    environment.check(python, environ)
     first = 0 if resume is None else checkpoints.step_of(resume)
     if first > spec.train.steps:
         raise RunError(
