@@ -18,10 +18,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from trainer.advantages import advantages
+from trainer.backends.verl import group_log
 from trainer.backends.verl.data import write_parquet
 from trainer.backends.verl.following import Line, _new_lines
 from trainer.backends.verl.metrics import ABORTED, REWARD, TABLE, step_metrics
 from trainer.backends.verl.names import ADVANTAGE_FIELDS
+from trainer.group_metrics import group_metrics
 from trainer.prompts import build_prompts
 from trainer.spec import JobSpec
 from trainer.spec.algorithm import AlgorithmSpec
@@ -48,6 +50,10 @@ def job(**sections: Any) -> JobSpec:
 
 
 class TestEstimator:
+    @pytest.fixture(autouse=True)
+    def _group_log(self, tmp_path: Path) -> None:
+        self.group_log = tmp_path / "groups.jsonl"
+
     def batch(self, rewards: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
         """verl's padded batch: a reward on the last token of each response, uids that are no numbers."""
         generator = torch.Generator().manual_seed(1)
@@ -63,7 +69,8 @@ class TestEstimator:
         import trainer.backends.verl.estimator  # noqa: F401 - as verl's plugin mechanism does
 
         token_rewards, mask, uids = self.batch(rewards, ids)
-        config = OmegaConf.create({"asym": {name: getattr(spec, name) for name in ADVANTAGE_FIELDS}, "gamma": 1.0})
+        given = {name: getattr(spec, name) for name in ADVANTAGE_FIELDS}
+        config = OmegaConf.create({"asym": {**given, "group_log": str(self.group_log)}, "gamma": 1.0})
         data = verl_module("verl.protocol").DataProto.from_dict(
             {"token_level_rewards": token_rewards, "response_mask": mask}, {"uid": uids}
         )
@@ -85,6 +92,18 @@ class TestEstimator:
         ours = advantages(spec, rewards, ids, step=1)
         assert ours.unique().numel() > 1
         same(self.theirs(verl_module, spec, rewards, ids), ours, 0.0)
+        assert group_log.read(self.group_log, 1) == group_metrics(rewards, rewards == 1, ids, ours)
+        assert group_log.read(self.group_log, 2) == {}
+
+    def test_rollouts_that_verl_made_up_are_not_counted(self, verl_module, monkeypatch: pytest.MonkeyPatch) -> None:
+        rewards, ids = torch.tensor([1.0, 0.0, 0.0, 0.0]), torch.tensor([0, 0, 1, 1])
+        token_rewards, mask, uids = self.batch(rewards, ids)
+        mask[2:] = 0
+        monkeypatch.setattr(self, "batch", lambda *_: (token_rewards, mask, uids))
+        spec = AlgorithmSpec(preset="reinforce")
+        assert self.theirs(verl_module, spec, rewards, ids).tolist() == [1.0, -1.0, 0.0, 0.0]
+        counted = group_log.read(self.group_log, 1)
+        assert (counted["group/mixed"], counted["group/histogram"]) == (1.0, [0, 1, 0])
 
     def test_graded_rewards_and_a_threshold(self, verl_module, same) -> None:
         spec = AlgorithmSpec(preset="asymgrpo", success_threshold=0.5, pos_scale=0.3, neg_scale=2.0)
@@ -187,12 +206,11 @@ class TestData:
         ours = build_prompts(
             PROBLEMS, tokenizer, max_prompt_tokens=100, system_prompt="Be brief", prompt_template="Sum : {prompt}"
         )
+        builder = verl_module("verl.utils.tokenizer.continuous_token").ContinuousTokenBuilder(tokenizer)
         assert len(dataset) == len(ours) == 2
         for mine, row in zip(ours.prompts, (dataset[0], dataset[1]), strict=True):
-            # experimental/agent_loop: what the rollout is asked with.
-            theirs = tokenizer.apply_chat_template(
-                row["raw_prompt"], add_generation_prompt=True, tokenize=True, return_dict=False
-            )
+            # What its agent loop asks the engine with.
+            theirs = builder.build_initial_tokens(row["raw_prompt"])
             assert tuple(theirs) == mine.token_ids
             assert 0 not in theirs
             assert row["reward_model"] == {"ground_truth": mine.answer}

@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 wanted = json.load(sys.stdin)
 with initialize_config_dir(sys.argv[1], version_base=None):
     composed = [compose("ppo_trainer", [one for one in given if not one.startswith("hydra.")]) for given in wanted]
-keys = ("data", "actor_rollout_ref", "algorithm", "trainer", "reward", "ray_kwargs")
+keys = ("data", "actor_rollout_ref", "algorithm", "trainer", "reward", "ray_kwargs", "critic")
 json.dump([{key: OmegaConf.to_container(one[key], resolve=True) for key in keys} for one in composed], sys.stdout)
 """
 
@@ -41,6 +41,7 @@ PATHS = Paths(
     checkpoints=Path("/run/checkpoints"),
     samples=Path("/run/validation"),
     metrics=Path("/run/metrics.jsonl"),
+    group_log=Path("/run/groups.jsonl"),
     hydra=Path("/run/hydra"),
 )
 
@@ -127,6 +128,7 @@ def test_a_preset_arrives_whole(composed, preset):
         "neg_scale": algorithm.neg_scale,
         "uniform_groups": algorithm.uniform_groups,
         "success_threshold": None,
+        "group_log": "/run/groups.jsonl",
     }
     actor = at(config, "actor_rollout_ref.actor")
     assert (actor["clip_ratio_low"], actor["clip_ratio_high"]) == (algorithm.clip_low, algorithm.clip_high)
@@ -163,6 +165,7 @@ EXPECTED = {
         "actor_rollout_ref.rollout.tensor_model_parallel_size": 1,
         "algorithm.rollout_correction.rollout_is": None,
         "algorithm.use_kl_in_reward": False,
+        "critic.enable": False,
         "reward.custom_reward_function": {
             "path": "pkg://trainer.backends.verl.reward",
             "name": "compute_score",

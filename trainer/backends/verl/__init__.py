@@ -6,6 +6,10 @@
     reward.py       our verifiers as verl's custom reward function (imported by verl's reward workers)
     data.py         prompts and answers as verl's Parquet
     metrics.py      verl's metrics under our keys
+    group_log.py    the groups' metrics, which the estimator takes
+    following.py    verl's log, told as events while it grows
+    child.py        the verl process
+    preparation.py  the model's folder and the data files
     validation.py   verl's validation samples as our evaluation metrics
     checkpoints.py  verl's checkpoint folders
     environment.py  whether the interpreter that is to run verl has what it needs

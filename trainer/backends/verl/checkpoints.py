@@ -1,11 +1,12 @@
 """verl's checkpoints: `global_step_N` folders, written by verl, given a manifest and a name that Asym knows here.
 
-global_step_N/actor/...              weights and optimizer state, one shard a rank; what verl resumes from
-global_step_N/actor/huggingface/     the model as a Hugging Face folder (full fine-tuning)
-global_step_N/actor/lora_adapter/    the adapter in peft's format (LoRA)
-global_step_N/data.pt                the data loader's position
-global_step_N/model                  link to the Hugging Face folder, so that job/JOB_ID@STEP finds it
-global_step_N/asym-manifest.json     every file's size; not its content's hash: the shards can be terabytes
+    global_step_N/actor/...              weights and optimizer state, one shard a rank; what verl resumes from
+    global_step_N/actor/huggingface/     config and tokenizer; in full fine-tuning the weights too, gathered, in float32
+    global_step_N/data.pt                the data loader's position
+    global_step_N/model                  link to actor/huggingface where it has weights: job/JOB_ID@STEP looks for it
+    global_step_N/asym-manifest.json     every file's size
+
+The manifest has no hashes of the files' content, which can be terabytes. A folder without one was not written whole.
 """
 
 import hashlib

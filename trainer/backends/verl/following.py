@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from trainer.backends.verl import checkpoints
+from trainer.backends.verl import checkpoints, group_log
 from trainer.backends.verl.child import VerlProcess
 from trainer.backends.verl.metrics import FAILED_GROUPS, Theirs, is_step, step_metrics
 from trainer.backends.verl.validation import eval_metrics, is_complete, read_samples
@@ -42,12 +42,17 @@ class Follower:
     """Within `run_dir`."""
     samples: Path
     metrics: Path
+    group_log: Path
     problems: Mapping[str, int]
     """Benchmark -> how many problems verl evaluates."""
-    step: int
-    """The last step that was told."""
-    stored: int
-    """The last step that can be resumed from; 0: none."""
+    resumed_from: int
+    """The step whose checkpoint verl goes on from; 0: from the beginning."""
+
+    def __post_init__(self) -> None:
+        self.step = self.resumed_from
+        """The last step that was told."""
+        self.stored = self.resumed_from
+        """The last step that can be resumed from; 0: none."""
 
     def follow(self, child: VerlProcess, stop: Callable[[], bool]) -> int:
         """Until verl ends, or `stop` says so; the exit code of the trainer's process. Its last event is emitted."""
@@ -80,7 +85,9 @@ class Follower:
         so may still be writing samples."""
         step, theirs = line
         if is_step(theirs):
-            self.events.emit(Step, step=step, metrics=checked(step_metrics(self.spec, theirs, step)))
+            of_groups = group_log.read(self.group_log, step - self.resumed_from)
+            metrics = {**step_metrics(self.spec, theirs, step), **of_groups}
+            self.events.emit(Step, step=step, metrics=checked(metrics))
             self.step = step
             self._warn_of_failures(step, theirs)
         if any(name.startswith("val-") for name in theirs):

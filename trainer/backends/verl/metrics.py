@@ -1,4 +1,5 @@
-"""verl's metrics under our keys: one row of `TABLE` each, and only where both mean the same.
+"""verl's metrics under our keys: one row of `TABLE` each, and only where both mean the same. Those of the groups are
+ours (`group_log`).
 
 What verl does not measure is absent, and null where it could not be measured in this step. Not taken over, since they
 are something else: actor/pg_clipfrac (both bounds in one, averaged over micro-batches), actor/ppo_kl (k1),

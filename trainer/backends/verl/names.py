@@ -15,5 +15,8 @@ ADVANTAGE_FIELDS = (
 )
 """The fields of `trainer.spec.algorithm.AlgorithmSpec` that advantages depend on; the others become verl's settings."""
 
+GROUP_LOG = "group_log"
+"""Beside them: the file of `trainer.backends.verl.group_log`."""
+
 TRAIN_SOURCE = "train"
 """`data_source` of the training rows; validation rows have their benchmark's name."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.backends.verl.names import ADVANTAGE_FIELDS, CONFIG_KEY, ESTIMATOR
+from trainer.backends.verl.names import ADVANTAGE_FIELDS, CONFIG_KEY, ESTIMATOR, GROUP_LOG
 from trainer.spec.job import JobSpec
 
 Value = str | float | int | bool | list[str] | list[float] | None
@@ -54,6 +54,7 @@ class Paths:
     """Where verl leaves the samples of its validations, one JSON-lines file a step."""
     metrics: Path
     """Where verl's file logger writes."""
+    group_log: Path
     hydra: Path
 
 
@@ -65,7 +66,7 @@ def overrides(spec: JobSpec, paths: Paths, *, epochs: int, resume: Path | None, 
     """
     rows = [
         *_data(spec, paths),
-        *_algorithm(spec),
+        *_algorithm(spec, paths),
         *_model(spec, paths),
         *_rollout(spec),
         *_update(spec),
@@ -110,11 +111,13 @@ def _data(spec: JobSpec, paths: Paths) -> Iterator[tuple[str, Value]]:
         yield f"data.apply_chat_template_kwargs.{name}", value
 
 
-def _algorithm(spec: JobSpec) -> Iterator[tuple[str, Value]]:
+def _algorithm(spec: JobSpec, paths: Paths) -> Iterator[tuple[str, Value]]:
     algorithm = spec.algorithm
     yield "algorithm.adv_estimator", ESTIMATOR
     for name in ADVANTAGE_FIELDS:
         yield f"algorithm.{CONFIG_KEY}.{name}", getattr(algorithm, name)
+    yield f"algorithm.{CONFIG_KEY}.{GROUP_LOG}", str(paths.group_log)
+    yield "critic.enable", False
     yield "algorithm.use_kl_in_reward", False
     corrected = algorithm.importance_correction == "token_truncated"
     yield "algorithm.rollout_correction.rollout_is", "token" if corrected else None

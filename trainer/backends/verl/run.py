@@ -24,7 +24,7 @@ DIFFERENCES = (
     "with several updates per step a group may be cut across two of them: verl deals rollouts out by length",
     "an epoch leaves out the prompts that do not fill a step",
     "the KL term is cut at 10 nats a token",
-    "entropy by channel, group metrics, rollouts and clip fractions are not measured",
+    "entropy by channel, rollouts and clip fractions are not measured",
     "asked to stop, the run ends at once: what came after its last checkpoint is done again",
 )
 """What is no field of the spec and still not as in Asym's own trainer; each run's log says it."""
@@ -67,10 +67,12 @@ def run_verl(
         checkpoints=run_dir / "checkpoints",
         samples=work / "validation",
         metrics=work / "metrics.jsonl",
+        group_log=work / "groups.jsonl",
         hydra=work / "hydra",
     )
     # Of an earlier attempt: the steps after its last checkpoint are done again.
-    paths.metrics.unlink(missing_ok=True)
+    for file in (paths.metrics, paths.group_log):
+        file.unlink(missing_ok=True)
     shutil.rmtree(paths.samples, ignore_errors=True)
     paths.spec.write_text(spec.model_dump_json(indent=1))
     given = overrides(
@@ -98,9 +100,9 @@ def run_verl(
         checkpoints=paths.checkpoints,
         samples=paths.samples,
         metrics=paths.metrics,
+        group_log=paths.group_log,
         problems={name: count for name, (_, count) in prepared.benchmarks.items()},
-        step=first,
-        stored=first,
+        resumed_from=first,
     )
     command = [str(python), "-P", "-m", "verl.trainer.main_ppo", *given]
     with VerlProcess(command, cwd=work, log=work / "verl.log", environment=environ) as child:

@@ -34,6 +34,8 @@ def main() -> int:
             "critic/score/mean": 0.25, "response/aborted_ratio": 0.0, "actor/kl_loss": None,
             "timing_s/old_log_prob": 1.0, "timing_s/adv": 0.5, "timing_s/update_actor": 2.0, "perf/time_per_step": 9.0,
         }  # fmt: skip
+        with Path(text["algorithm.asym.group_log"]).open("a") as groups:
+            groups.write(json.dumps({"group/mixed": step / 4}) + "\n")
         last = step == int(given["trainer.total_training_steps"])
         if last or step % int(given["trainer.save_freq"]) == 0:
             actor = checkpoints / f"global_step_{step}" / "actor"

@@ -101,6 +101,7 @@ def test_a_run_from_its_files_to_its_last_event(train, tmp_path: Path):
     assert step.metrics == {
         "entropy/policy": 1.5, "policy/loss": 0.1, "policy/grad_norm": 2.0, "policy/kl_ref": None,
         "perf/step_seconds": 9.0, "perf/update_seconds": 3.5, "reward/mean": 0.25, "progress/prompts": 2,
+        "group/mixed": 0.25,
     }  # fmt: skip
     evaluation = next(event for event in events if event.type == "eval")
     assert evaluation.metrics["eval/test/pass_at_k/1"] == 0.5
@@ -130,6 +131,7 @@ def test_a_checkpoint_is_a_model_and_is_resumed_from(train, tmp_path: Path):
     code, events = train({"steps": [3]}, resume=folder)
     assert code == EXIT_DONE
     assert told(events) == [("step", 3), ("eval", 3), ("checkpoint", 3), ("done", 3)]
+    assert next(event for event in events if event.type == "step").metrics["group/mixed"] == 0.75
     assert next(event for event in events if event.type == "started").resumed_from == 2
     assert f"trainer.resume_from_path='{folder}'" in (tmp_path / "run/verl/overrides.txt").read_text()
 
