@@ -82,6 +82,8 @@ def _reward(spec: "JobSpec") -> Iterator[Refusal]:
 def _model(spec: "JobSpec") -> Iterator[Refusal]:
     if spec.rollout.engine == "hf":
         yield Refusal(("rollout", "engine"), "verl samples with vLLM: leave it at auto")
+    if not spec.vllm_samples_it:
+        yield Refusal(("rollout", "temperature"), "vLLM, with which verl samples and evaluates, has 0 and 0.01 to 2.0")
     lora = spec.model.lora
     if lora is not None and lora.dropout:
         # workers/engine/fsdp/transformer_impl.py, _build_lora_module

@@ -37,6 +37,8 @@ def places(**sections: Any) -> list[str]:
         ({"reward": {"kind": "http:judge"}, "algorithm": {"preset": "grpo"}}, ["reward.kind"]),
         ({"reward": {"kind": "math", "bonus": [{"kind": "length", "weight": 1, "start": 9}]}}, ["reward.bonus"]),
         ({"rollout": {"engine": "hf"}}, ["rollout.engine"]),
+        ({"rollout": {"engine": "vllm"}}, []),
+        ({"rollout": {"temperature": 3}}, ["rollout.temperature"]),
         ({"model": {"id": "hf/a/b", "lora": {"dropout": 0.1}}}, ["model.lora.dropout"]),
         ({"model": {"id": "hf/a/b", "lora": {"alpha": 1.5}}}, ["model.lora.alpha"]),
         ({"seed": 2**32}, ["seed"]),

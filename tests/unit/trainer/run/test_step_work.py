@@ -83,7 +83,7 @@ def test_an_on_policy_step_computes_every_token_once(spec: dict[str, object], tm
         work = Work(training)
         metrics = train_step(training, 1)
         mixed, uniform = mixed_and_uniform(training, metrics)
-        assert 0 < mixed
+        assert mixed > 0
         assert work.trained == mixed * GROUP_TOKENS
         assert work.scored == uniform * GROUP_TOKENS
         counters = training.engine.counters
