@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TypedDict
 
 import pydantic
 import yaml
@@ -20,10 +21,17 @@ from trainer.errors import RunError
 from trainer.event_stream import EventStream
 from trainer.operator_flags import add_operator_flags, permits, read_operator_flags
 from trainer.process import run_process
+from trainer.rewards import Permits
 from trainer.spec import JobSpec
 from trainer.spec.events import EXIT_DONE, EXIT_INFRASTRUCTURE_ERROR, EXIT_STOPPED, Done, Stopped
 
 logger = logging.getLogger("trainer")
+
+
+class _Options(TypedDict):
+    resume: Path | None
+    prune_checkpoints: bool
+    permits: Permits
 
 
 def main() -> int:
@@ -42,19 +50,23 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
     import torch
 
     from trainer import checkpoint
+    from trainer.backends.verl import checkpoints as verl_checkpoints
+    from trainer.backends.verl.run import run_verl
     from trainer.loop import train
     from trainer.models import ModelError
     from trainer.run import Folders, open_training
     from trainer.spec.dataset import DataError
 
+    on_verl = spec.backend == "verl"
     run_dir = arguments.run_dir or Path("runs") / (re.sub(r"[^A-Za-z0-9_-]+", "-", spec.name).strip("-") or "run")
     run_dir.mkdir(parents=True, exist_ok=True)
+    latest = (verl_checkpoints if on_verl else checkpoint).latest
     resume = arguments.resume
     if resume is not None and str(resume) == "latest":
-        resume = checkpoint.latest(run_dir / "checkpoints")
+        resume = latest(run_dir / "checkpoints")
         if resume is None:
             raise RunError("nothing_to_resume", f"there is no whole checkpoint in {run_dir / 'checkpoints'}")
-    elif resume is None and not arguments.supervised and checkpoint.latest(run_dir / "checkpoints") is not None:
+    elif resume is None and not arguments.supervised and latest(run_dir / "checkpoints") is not None:
         raise RunError(
             "run_exists", f"{run_dir} holds a run already: go on with --resume latest, or name another --run-dir"
         )
@@ -65,15 +77,15 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
         model=arguments.model_dir,
         data={ref: arguments.data.get(ref, arguments.spec.parent / ref) for ref in spec.data_refs},
     )
+    options: _Options = {
+        "resume": resume,
+        "prune_checkpoints": not arguments.supervised,
+        "permits": permits(arguments, folders.private),
+    }
     try:
-        with open_training(
-            spec,
-            folders,
-            events,
-            resume=resume,
-            prune_checkpoints=not arguments.supervised,
-            permits=permits(arguments, folders.private),
-        ) as training:
+        if on_verl:
+            return run_verl(spec, folders, events, stop.is_set, python=arguments.verl_python, **options)
+        with open_training(spec, folders, events, **options) as training:
             finished = train(training, stop.is_set)
             step = training.step
     except (ModelError, DataError) as error:
@@ -132,6 +144,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--models-dir", type=Path, default=Path(models) if models else None, help="for path/NAME")
     parser.add_argument(
         "--supervised", action="store_true", help="end when stdin does; leave old checkpoints to the supervisor"
+    )
+    parser.add_argument(
+        "--verl-python",
+        type=Path,
+        default=Path(os.environ.get("ASYM_VERL_PYTHON") or sys.executable),
+        help="for backend verl: the Python of the environment it is in (default: ASYM_VERL_PYTHON, else this one)",
     )
     add_operator_flags(parser)
     arguments = parser.parse_args()

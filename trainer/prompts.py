@@ -90,7 +90,7 @@ def build_prompts(
         own_ids = _token_ids(tokenizer, text, add_special_tokens=False)
         if is_chat:
             token_ids = _chat_ids(
-                tokenizer, _chat(problem.prompt, text, system_prompt), problem.row, chat_template_kwargs or {}
+                tokenizer, chat_messages(problem.prompt, text, system_prompt), problem.row, chat_template_kwargs or {}
             )
         else:
             token_ids = _plain_ids(tokenizer, text)
@@ -116,7 +116,7 @@ def build_prompts(
     return PromptSet(prompts, dropped)
 
 
-def _chat(prompt: str | list[Message], text: str, system_prompt: str | None) -> list[dict[str, str]]:
+def chat_messages(prompt: str | list[Message], text: str, system_prompt: str | None) -> list[dict[str, str]]:
     """The chat with `text` as its last user message."""
     messages = [Message("user", text)] if isinstance(prompt, str) else [*prompt[:-1], Message("user", text)]
     if system_prompt is not None:

@@ -13,6 +13,7 @@ from store.access import Identity
 from store.errors import Invalid
 from store.models import Dataset
 from trainer.spec import JobSpec
+from trainer.spec.backend import refused
 from trainer.spec.dataset import DataError, DataFormat, read_problems, tiny_arith_offenders
 from trainer.spec.job import Columns
 from trainer.spec.reward import parse_kind
@@ -41,6 +42,11 @@ def check_references(session: Session, identity: Identity, spec: JobSpec) -> Non
 
 def check(session: Session, state: ApiState, identity: Identity, spec: JobSpec) -> list[str]:
     """Warnings; Problem 404 or 422 that names the field. The references have been checked."""
+    refusals = refused(spec)
+    if refusals:
+        raise all_invalid(
+            [{"loc": ["body", *one.loc], "msg": f"backend {spec.backend}: {one.reason}"} for one in refusals]
+        )
     reason = missing_because(spec.model.id, state.settings)
     if reason is not None:
         raise missing(["body", "model", "id"], reason)

@@ -7,6 +7,7 @@ is an error. They are imported by the tests that need them only, since that take
 import importlib
 import importlib.metadata
 import importlib.util
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 
@@ -33,6 +34,18 @@ def verl_algorithms() -> ModuleType:
 @pytest.fixture(scope="session")
 def verl_corrections() -> ModuleType:
     return imported("verl", "verl.trainer.ppo.rollout_corr_helper")
+
+
+@pytest.fixture(scope="session")
+def verl_module() -> Callable[[str], ModuleType]:
+    """Any module of verl's by its name. Importing them warns of engines and accelerators that are not there."""
+
+    def import_quietly(name: str) -> ModuleType:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return imported("verl", name)
+
+    return import_quietly
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from trainer.spec.algorithm import AlgorithmSpec
+from trainer.spec.backend import Backend
 from trainer.spec.base import Real, SpecPart
 from trainer.spec.model import ModelSpec
 from trainer.spec.reward import RewardSpec as RewardSpec
@@ -172,14 +173,30 @@ class DiagnosticsSpec(SpecPart):
 
 
 class ResourcesSpec(SpecPart):
-    gpus: Literal["auto"] | Annotated[int, Field(ge=0, le=1)] = "auto"
-    """auto: one GPU on a worker that has any, else the CPU. 0: the CPU. 1: waits for a worker with a free GPU."""
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] = "auto"
+    """auto: one GPU on a worker that has any, else the CPU. 0: the CPU. 1: waits for a worker with a free GPU. More
+    than one, which are those of each machine, needs backend verl."""
+    nodes: Count = 1
+    """Machines, with so many GPUs each. More than one needs backend verl on a Ray cluster that is up (RAY_ADDRESS)."""
+    tensor_parallel: Count = 1
+    """Over how many GPUs one inference engine of verl splits the model."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """How many attempts may be lost to failures of the infrastructure before the job fails."""
+
+    @property
+    def gpus_per_node(self) -> int:
+        return 1 if self.gpus == "auto" else self.gpus
+
+    @property
+    def gpus_in_all(self) -> int:
+        return self.nodes * self.gpus_per_node
 
 
 class JobSpec(SpecPart):
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    backend: Backend = "asym"
+    """`verl`: the same job as a verl run on Ray, for models and batches that one GPU does not hold. What verl cannot do
+    as the spec says is refused (`trainer.spec.backend`)."""
     model: ModelSpec
     data: DataSpec
     reward: RewardSpec
@@ -211,6 +228,9 @@ class JobSpec(SpecPart):
                     f"reward.bonus.{index}.start ({bonus.start}) must be below its end ({end}"
                     + (")" if bonus.end else ", rollout.max_new_tokens)")
                 )
+        resources = self.resources
+        if self.backend == "asym" and (resources.gpus_in_all > 1 or resources.tensor_parallel > 1):
+            raise ValueError("resources: more than one GPU needs backend: verl; backend asym trains on one")
         best = self.checkpoint.keep_best
         if best is not None and best.startswith("eval/") and best.split("/")[1] not in names:
             raise ValueError(f"checkpoint.keep_best {best!r} names no benchmark of eval {names}")

@@ -229,3 +229,17 @@ def test_a_checkpoint_of_a_job_is_a_model_for_its_team_only(member, caller, make
     response = stranger.post("/jobs", json=theirs)
     assert response.status_code == 404
     assert response.json()["errors"][0]["loc"] == ["body", "model", "id"]
+
+
+def test_what_verl_cannot_do_is_named_field_by_field(spec, refused):
+    asked = changed(
+        changed(changed(spec, "backend", "verl"), "optim.warmup_steps", 3), "algorithm.mask_truncated", True
+    )
+    status, errors = refused(asked)
+    said = {".".join(map(str, error["loc"][1:])): error["msg"] for error in errors}
+    assert status == 422
+    assert {"optim.warmup_steps", "algorithm.mask_truncated"} <= said.keys()
+    assert said["optim.warmup_steps"].startswith("backend verl: ")
+    status, errors = refused(changed(spec, "backend", "slurm"))
+    assert status == 422
+    assert [error["loc"] for error in errors] == [["body", "backend"]]
