@@ -5,6 +5,7 @@ asks for an end after the step in hand, with a checkpoint; `--resume latest` goe
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ import yaml
 
 from trainer.errors import RunError
 from trainer.event_stream import EventStream
+from trainer.launch import launch
 from trainer.operator_flags import add_operator_flags, permits, read_operator_flags
 from trainer.process import run_process
 from trainer.spec import JobSpec
@@ -31,19 +33,23 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if arguments.supervised:
+    if arguments.supervised or arguments.rank is not None:
         threading.Thread(target=die_with_supervisor, daemon=True).start()
-    return run_process(lambda events: run(arguments, events, stop))
+    return run_process(lambda events: run(arguments, events, stop), rank=arguments.rank or 0)
 
 
 def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Event) -> int:
     spec = read_spec(arguments.spec)
+    ranks = arguments.ranks or spec.ranks
+    if ranks > 1 and arguments.rank is None:
+        return launch(sys.argv[1:], ranks, events, stop)
     # torch and transformers take seconds to import; a bad spec should not have to wait for them.
     import torch
 
     from trainer import checkpoint
     from trainer.loop import train
     from trainer.models import ModelError
+    from trainer.ranks import ALONE, join
     from trainer.run import Folders, open_training
     from trainer.spec.dataset import DataError
 
@@ -65,15 +71,24 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
         model=arguments.model_dir,
         data={ref: arguments.data.get(ref, arguments.spec.parent / ref) for ref in spec.data_refs},
     )
+    others = (
+        contextlib.nullcontext(ALONE)
+        if arguments.rank is None
+        else join(arguments.rank, ranks, arguments.rendezvous, on_cpu=spec.ranks == 1)
+    )
     try:
-        with open_training(
-            spec,
-            folders,
-            events,
-            resume=resume,
-            prune_checkpoints=not arguments.supervised,
-            permits=permits(arguments, folders.private),
-        ) as training:
+        with (
+            others as world,
+            open_training(
+                spec,
+                folders,
+                events,
+                resume=resume,
+                prune_checkpoints=not arguments.supervised,
+                permits=permits(arguments, folders.private),
+                world=world,
+            ) as training,
+        ):
             finished = train(training, stop.is_set)
             step = training.step
     except (ModelError, DataError) as error:
@@ -133,6 +148,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--supervised", action="store_true", help="end when stdin does; leave old checkpoints to the supervisor"
     )
+    parser.add_argument(
+        "--ranks",
+        type=int,
+        help="processes that train together, each on a GPU of its own; all on the CPU where there is no GPU "
+        "(default: as many as the spec's resources.gpus)",
+    )
+    # What a rank is told by the process that started it (trainer.launch).
+    parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--rendezvous", type=Path, help=argparse.SUPPRESS)
     add_operator_flags(parser)
     arguments = parser.parse_args()
     read_operator_flags(parser, arguments)

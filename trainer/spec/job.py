@@ -71,6 +71,7 @@ class VllmSpec(SpecPart):
     sleep: bool = True
     """Give the GPU's memory back between generations, to the updates."""
 
+    ONE_GPU: ClassVar[str] = "rollout.engine vllm samples on one GPU; with more, set rollout.engine to hf or auto"
     TEMPERATURES: ClassVar[str] = "vLLM samples at temperature 0 and from 0.01 to 2.0"
 
     @staticmethod
@@ -172,8 +173,9 @@ class DiagnosticsSpec(SpecPart):
 
 
 class ResourcesSpec(SpecPart):
-    gpus: Literal["auto"] | Annotated[int, Field(ge=0, le=1)] = "auto"
-    """auto: one GPU on a worker that has any, else the CPU. 0: the CPU. 1: waits for a worker with a free GPU."""
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = "auto"
+    """auto: one GPU on a worker that has any, else the CPU. 0: the CPU. Otherwise waits for a worker with so many free
+    GPUs; of several each has a rank of its own, and the weights, gradients and optimizer state are spread over them."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """How many attempts may be lost to failures of the infrastructure before the job fails."""
 
@@ -216,7 +218,14 @@ class JobSpec(SpecPart):
             raise ValueError(f"checkpoint.keep_best {best!r} names no benchmark of eval {names}")
         if self.rollout.engine == "vllm" and not self.vllm_samples_it:
             raise ValueError(f"{VllmSpec.TEMPERATURES}; rollout.engine hf samples at any")
+        if self.rollout.engine == "vllm" and self.ranks > 1:
+            raise ValueError(VllmSpec.ONE_GPU)
         return self
+
+    @property
+    def ranks(self) -> int:
+        """How many processes train it."""
+        return 1 if self.resources.gpus == "auto" else max(1, self.resources.gpus)
 
     @property
     def vllm_samples_it(self) -> bool:
