@@ -56,6 +56,8 @@ def test_nobody_is_there(database, queue_job, stands, make_worker):
         (0, {"gpus": 2, "cpu_slots": 0}, "no_worker"),
         (0, {"gpus": 0, "cpu_slots": 1}, "starting"),
         (1, {"gpus": 1, "cpu_slots": 0}, "starting"),
+        (2, {"gpus": 1, "cpu_slots": 4}, "no_gpu_worker"),
+        (2, {"gpus": 2, "cpu_slots": 0}, "starting"),
         ("auto", {"gpus": 1, "cpu_slots": 0}, "starting"),
         ("auto", {"gpus": 0, "cpu_slots": 1}, "starting"),
     ],
