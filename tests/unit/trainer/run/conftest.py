@@ -70,7 +70,12 @@ def new_run(model_cache: Path) -> Iterator[Callable[[Path], Run]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, sys.path)),
+        },
     )
 
     def order(order: dict[str, Any]) -> list[int]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from trainer.spec.events import EXIT_STOPPED, EXIT_USER_ERROR
+from worker.process import TrainerProcess
 
 LAUNCHER = """
 import sys, threading
@@ -85,8 +86,10 @@ def test_the_first_rank_speaks_for_all(start: Callable[..., Any]):
 
 
 def test_each_rank_knows_its_place_and_where_to_meet(start: Callable[..., Any]):
-    place = start("say('done', step=0, arguments=sys.argv[1:], folder=os.listdir(os.path.dirname(sys.argv[-1])))")
-    [event] = said(place)
+    place = "arguments=sys.argv[1:], group=os.getpgrp(), folder=os.listdir(os.path.dirname(sys.argv[-1]))"
+    process = start(f"say('done', step=0, {place})")
+    [event] = said(process)
+    assert event["group"] == process.pid, "who suspends or kills the launcher's group means the ranks too"
     *arguments, rendezvous = event["arguments"]
     assert arguments == ["spec.yaml", "--rank", "0", "--ranks", "2", "--rendezvous"]
     assert event["folder"] == []
@@ -141,3 +144,18 @@ def test_ranks_end_with_the_launcher_however_it_dies(start: Callable[..., Any], 
         process.kill()
         # The end of the file comes when nobody is left who could write to it.
         assert ranks.read() == ""
+
+
+def test_a_worker_that_kills_its_trainer_kills_the_ranks(fifo: Path, tmp_path: Path):
+    body = "file = open(os.environ['FIFO'], 'w')\nprint('here', file=file, flush=True)\nwait()"
+    process = TrainerProcess(
+        [sys.executable, "-c", LAUNCHER, RANK + body],
+        run_dir=tmp_path,
+        environment={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path)), "FIFO": str(fifo)},
+    )
+    with fifo.open() as ranks, process.stdout, process.stderr:
+        assert [ranks.readline(), ranks.readline()] == ["here\n", "here\n"]
+        process.kill()
+        assert ranks.read() == ""
+        assert process.stdout.read(1) == b""
+    process.close()

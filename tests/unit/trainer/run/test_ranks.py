@@ -4,18 +4,23 @@ Both ranks are processes of their own, on the CPU over gloo (interrupted_trainer
 """
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import MistralConfig, MistralForCausalLM
 
 from trainer.models.tiny_arith import tiny_arith_tokenizer
-from trainer.spec.events import EXIT_STOPPED
+from trainer.spec import JobSpec
+from trainer.spec.events import EXIT_STOPPED, EXIT_USER_ERROR, parse_event
 
 STEPS = 3
 ROUNDING = 1e-5
@@ -187,3 +192,43 @@ def test_a_stop_that_one_rank_hears_of_ends_both_after_the_same_step(run: Any, d
     assert run.codes == [EXIT_STOPPED, EXIT_STOPPED], run.log
     assert (events[-1].type, events[-1].step) == ("stopped", 2)
     assert run.checkpoint(2).is_dir()
+
+
+def test_started_as_one_trainer_they_stop_as_one(tmp_path: Path, data: Path, model_cache: Path):
+    (tmp_path / "spec.yaml").write_text(json.dumps(spec_of(data, eval=[], train={"steps": 10_000})))
+    arguments = ["spec.yaml", "--run-dir", "run", "--cache-dir", str(model_cache), "--ranks", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, sys.path)),
+        },
+    )
+    with process:
+        events = (parse_event(line) for line in process.stdout)
+        assert next(events).type == "started"
+        assert next(events).type == "step"
+        process.send_signal(signal.SIGTERM)
+        *_, written, last = events
+        log = process.stderr.read()
+    assert (process.returncode, written.type, last.type) == (EXIT_STOPPED, "checkpoint", "stopped"), log
+    assert last.step == written.step < 10_000
+    assert "2 x cpu" in log
+    assert log.count("checkpoint of step 1 written") == 1
+
+
+def test_gpus_that_are_not_there_are_missed(run: Any, data: Path):
+    events = run.start(spec_of(data, eval=[], resources={"gpus": 2}), ranks=2)
+    assert run.codes == [EXIT_USER_ERROR, EXIT_USER_ERROR]
+    assert (events[-1].type, events[-1].code) == ("failed", "too_few_gpus")
+
+
+def test_vllm_is_refused(data: Path):
+    with pytest.raises(ValidationError, match="samples on one GPU"):
+        JobSpec.model_validate(spec_of(data, resources={"gpus": 2}, rollout={"engine": "vllm"}))
