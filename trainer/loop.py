@@ -219,6 +219,7 @@ def make_updates(
             logp_engine=rollouts.logp_engine[chosen_tokens],
             logp_reference=None if logp_reference is None else logp_reference[chosen_tokens],
         )
+        # Each rank's masks are its own.
         with run.policy.dropout(spec.seed, step, number, *([run.world.rank] if run.world.rank else [])):
             updated = update(
                 run.policy,

@@ -92,7 +92,7 @@ class LossStats:
     @staticmethod
     def to_tensor(parts: Sequence["LossStats"]) -> Tensor:
         """float64 [parts, fields]."""
-        return torch.stack([torch.stack([getattr(part, f.name).cpu() for f in fields(part)]) for part in parts])
+        return torch.stack([torch.stack([getattr(part, f.name) for f in fields(part)]).cpu() for part in parts])
 
     @classmethod
     def from_tensor(cls, row: Tensor) -> "LossStats":

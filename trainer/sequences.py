@@ -109,15 +109,12 @@ def batches_in_step(plans: Sequence[Sequence[list[int]]]) -> list[list[int]]:
 
 def prompt_batches_in_step(plans: Sequence[Sequence[PromptBatch]]) -> list[PromptBatch]:
     """The first of the ranks' plans (`prompt_batches`), with empty batches and micro-batches where another has more."""
-    return [
-        PromptBatch(
-            own.prompts,
-            own.row,
-            [*own.micro_batches, *([[]] * (max(len(each.micro_batches) for each in all_) - len(own.micro_batches)))],
-        )
-        for own, *others in zip_longest(*plans, fillvalue=PromptBatch([], {}, []))
-        for all_ in [[own, *others]]
-    ]
+    batches = []
+    for own, *others in zip_longest(*plans, fillvalue=PromptBatch([], {}, [])):
+        most = max(len(each.micro_batches) for each in (own, *others))
+        empty: list[list[int]] = [[] for _ in range(most - len(own.micro_batches))]
+        batches.append(PromptBatch(own.prompts, own.row, own.micro_batches + empty))
+    return batches
 
 
 def packed_positions(lengths: Tensor) -> tuple[Tensor, ...]:
