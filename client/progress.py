@@ -23,7 +23,7 @@ LABELS = {
 WAIT_REASONS = {
     "starting": "about to start",
     "no_worker": "no worker is there; `asym worker` starts one",
-    "no_gpu_worker": "no worker with a GPU is there",
+    "no_gpu_worker": "no worker with enough GPUs is there",
     "slots_taken": "other jobs run on all workers",
 }
 POLL_SECONDS = 1.0

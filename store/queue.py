@@ -1,7 +1,7 @@
 """Where a queued job stands: its place in line, why it waits, and for about how long."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
@@ -27,22 +27,75 @@ def queue_info(session: Session, job: Job) -> QueueInfo | None:
     """None unless the job is queued. The order is the one in which store.leases.claim takes jobs."""
     if job.status is not JobStatus.QUEUED:
         return None
-    workers = session.execute(select(Worker.gpus, Worker.cpu_slots).where(alive())).all()
+    workers = session.execute(select(Worker.id, Worker.gpus, Worker.cpu_slots).where(alive())).all()
     # Without workers nobody knows what an auto job will take.
-    auto: set[Slot] = {"gpu" if gpus > 0 else "cpu" for gpus, _ in workers} or {"gpu", "cpu"}
+    auto: set[Slot] = {"gpu" if worker.gpus > 0 else "cpu" for worker in workers} or {"gpu", "cpu"}
     ahead = _jobs_ahead(session, job, auto)
-    slots = sum(_slots(job.gpus, gpus, cpu_slots) for gpus, cpu_slots in workers)
-    if slots == 0:
+    free = {worker.id: _Free(worker.gpus > 0, worker.gpus, worker.cpu_slots) for worker in workers}
+
+    def places() -> int:
+        return sum(each.places(job.gpus) for each in free.values())
+
+    if places() == 0:
         return QueueInfo(ahead + 1, "no_gpu_worker" if workers and job.gpus else "no_worker", None)
-    remaining = _remaining_seconds(session, job)
-    free = slots - len(remaining)
-    if ahead < free:
+    running = _running(session)
+    for each in running:
+        free[each.worker_id].change(each.gpus, -1)
+    if ahead < places():
         return QueueInfo(ahead + 1, "starting", 0.0)
-    # The job starts when as many of the running ones have ended as are in its way.
-    ends = sorted(seconds for seconds in remaining if seconds is not None)
-    in_the_way = ahead - max(free, 0)
-    eta = ends[in_the_way] if in_the_way < len(ends) and len(ends) == len(remaining) else None
+    # The job starts when enough of the running ones have ended for it and for those before it.
+    in_the_way = [each for each in running if free[each.worker_id].is_for_gpus(job.gpus) == (each.gpus > 0)]
+    eta = None
+    if all(each.seconds is not None for each in in_the_way):
+        for each in sorted(in_the_way, key=lambda each: each.seconds or 0.0):
+            free[each.worker_id].change(each.gpus, +1)
+            if ahead < places():
+                eta = each.seconds
+                break
     return QueueInfo(ahead + 1, "slots_taken", eta)
+
+
+@dataclass
+class _Free:
+    """What nobody uses of a worker."""
+
+    has_gpus: bool
+    gpus: int
+    cpu_slots: int
+
+    def is_for_gpus(self, wanted: int | None) -> bool:
+        """Whether a job that wants so many GPUs (None: auto) would run on GPUs here."""
+        return self.has_gpus if wanted is None else wanted > 0
+
+    def places(self, wanted: int | None) -> int:
+        """How many such jobs there is room for."""
+        return self.gpus // (wanted or 1) if self.is_for_gpus(wanted) else self.cpu_slots
+
+    def change(self, gpus: int, jobs: int) -> None:
+        """Jobs on so many GPUs each (0: on the CPU) have ended, or begun."""
+        self.gpus += jobs * gpus
+        self.cpu_slots += jobs * (gpus == 0)
+
+
+class _Running(NamedTuple):
+    worker_id: str
+    gpus: int
+    seconds: float | None
+    """Until it ends; None where its pace is unknown."""
+
+
+def _running(session: Session) -> list[_Running]:
+    """The jobs on live workers: what the dead ones still hold must not be taken off the others."""
+    statement = (
+        select(
+            Job.worker_id,
+            func.coalesce(Job.gpus, func.least(Worker.gpus, 1)),
+            (Job.steps - Job.step) * Job.seconds_per_step,
+        )
+        .join(Worker, Worker.id == Job.worker_id)
+        .where(Job.status.in_(LEASED), alive())
+    )
+    return [_Running(str(worker_id), gpus, seconds) for worker_id, gpus, seconds in session.execute(statement)]
 
 
 def _kinds(wanted: int | None, auto: set[Slot]) -> set[Slot]:
@@ -86,25 +139,3 @@ def _jobs_ahead(session: Session, job: Job, auto: set[Slot]) -> int:
         .where(other.status == JobStatus.QUEUED, or_(*rivals), before)
     )
     return session.scalars(statement).one()
-
-
-def _slots(wanted: int | None, gpus: int, cpu_slots: int) -> int:
-    """How many jobs that want so many GPUs (None: auto) a worker can run at once."""
-    if wanted is None:
-        return gpus or cpu_slots
-    return cpu_slots if wanted == 0 else gpus // wanted
-
-
-def _remaining_seconds(session: Session, job: Job) -> list[float | None]:
-    """Of each running job that holds a slot this one could take; None where its pace is unknown."""
-    uses_gpu = func.coalesce(Job.gpus, Worker.gpus) > 0
-    statement = (
-        select((Job.steps - Job.step) * Job.seconds_per_step)
-        .join(Worker, Worker.id == Job.worker_id)
-        # Slots are counted of live workers only, so what the dead ones still hold must not be taken off them.
-        .where(Job.status.in_(LEASED), alive())
-    )
-    if job.gpus is None:
-        # An auto job leaves the CPU slots of a worker with GPUs alone.
-        return list(session.scalars(statement.where(or_(uses_gpu, Worker.gpus == 0))))
-    return list(session.scalars(statement.where(uses_gpu if job.gpus > 0 else ~uses_gpu)))

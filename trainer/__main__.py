@@ -5,6 +5,7 @@ asks for an end after the step in hand, with a checkpoint; `--resume latest` goe
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ import yaml
 
 from trainer.errors import RunError
 from trainer.event_stream import EventStream
+from trainer.launch import launch
 from trainer.operator_flags import add_operator_flags, permits, read_operator_flags
 from trainer.process import run_process
 from trainer.rewards import Permits
@@ -39,13 +41,16 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if arguments.supervised:
+    if arguments.supervised or arguments.rank is not None:
         threading.Thread(target=die_with_supervisor, daemon=True).start()
-    return run_process(lambda events: run(arguments, events, stop))
+    return run_process(lambda events: run(arguments, events, stop), rank=arguments.rank or 0)
 
 
 def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Event) -> int:
     spec = read_spec(arguments.spec)
+    ranks = arguments.ranks or spec.ranks
+    if ranks > 1 and arguments.rank is None:
+        return launch(sys.argv[1:], ranks, events, stop)
     # torch and transformers take seconds to import; a bad spec should not have to wait for them.
     import torch
 
@@ -54,6 +59,7 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
     from trainer.backends.verl.run import run_verl
     from trainer.loop import train
     from trainer.models import ModelError
+    from trainer.ranks import ALONE, join
     from trainer.run import Folders, open_training
     from trainer.spec.dataset import DataError
 
@@ -82,10 +88,15 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
         "prune_checkpoints": not arguments.supervised,
         "permits": permits(arguments, folders.private),
     }
+    others = (
+        contextlib.nullcontext(ALONE)
+        if arguments.rank is None
+        else join(arguments.rank, ranks, arguments.rendezvous, on_cpu=spec.ranks == 1)
+    )
     try:
         if on_verl:
             return run_verl(spec, folders, events, stop.is_set, python=arguments.verl_python, **options)
-        with open_training(spec, folders, events, **options) as training:
+        with others as world, open_training(spec, folders, events, world=world, **options) as training:
             finished = train(training, stop.is_set)
             step = training.step
     except (ModelError, DataError) as error:
@@ -151,6 +162,15 @@ def parse_arguments() -> argparse.Namespace:
         default=Path(os.environ.get("ASYM_VERL_PYTHON") or sys.executable),
         help="for backend verl: the Python of the environment it is in (default: ASYM_VERL_PYTHON, else this one)",
     )
+    parser.add_argument(
+        "--ranks",
+        type=int,
+        help="processes that train together, each on a GPU of its own; all on the CPU where there is no GPU "
+        "(default: as many as the spec's resources.gpus)",
+    )
+    # What a rank is told by the process that started it (trainer.launch).
+    parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--rendezvous", type=Path, help=argparse.SUPPRESS)
     add_operator_flags(parser)
     arguments = parser.parse_args()
     read_operator_flags(parser, arguments)

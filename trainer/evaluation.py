@@ -8,9 +8,8 @@ from pathlib import Path
 
 from trainer.coverage import coverage_metrics
 from trainer.engines import Engine
-from trainer.judging import judge
+from trainer.judging import Verifier, judge
 from trainer.prompts import PromptSet
-from trainer.rewards import VerifierPool
 from trainer.spec.events import Metrics
 from trainer.spec.job import EvalSpec, JobSpec
 
@@ -29,11 +28,11 @@ def evaluate(
     benchmark: Benchmark,
     job: JobSpec,
     engine: Engine,
-    verifier: VerifierPool,
+    verifier: Verifier,
     decode: Callable[[Sequence[int]], str],
-    results: Path,
+    results: Path | None,
 ) -> Metrics:
-    """Evaluate the present weights; per-problem results go to `results` as JSON lines.
+    """Evaluate the present weights; per-problem results go to `results`, if that is given, as JSON lines.
 
     The seed depends on the job's seed and the benchmark's name only: two evaluations of the same weights give the
     same numbers, and the difference between steps is not blurred by other draws. Correct is a reward of 1, or one at
@@ -56,20 +55,21 @@ def evaluate(
         counts[generation.prompt_index][0] += 1
         counts[generation.prompt_index][1] += is_correct
 
-    results.parent.mkdir(parents=True, exist_ok=True)
-    with results.open("w") as file:
-        for generation, text, verdict, is_correct in zip(generations, texts, verdicts, correct, strict=True):
-            line = {
-                "row": prompts[generation.prompt_index].row,
-                "sample": generation.sample_index,
-                "completion": text,
-                "reward": verdict.reward,
-                "correct": is_correct,
-                "error": verdict.error,
-                "tokens": len(generation.token_ids),
-                "truncated": generation.truncated,
-            }
-            file.write(json.dumps(line) + "\n")
+    if results is not None:
+        results.parent.mkdir(parents=True, exist_ok=True)
+        with results.open("w") as file:
+            for generation, text, verdict, is_correct in zip(generations, texts, verdicts, correct, strict=True):
+                line = {
+                    "row": prompts[generation.prompt_index].row,
+                    "sample": generation.sample_index,
+                    "completion": text,
+                    "reward": verdict.reward,
+                    "correct": is_correct,
+                    "error": verdict.error,
+                    "tokens": len(generation.token_ids),
+                    "truncated": generation.truncated,
+                }
+                file.write(json.dumps(line) + "\n")
 
     prefix = f"eval/{spec.name}"
     return {

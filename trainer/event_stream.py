@@ -31,6 +31,12 @@ class EventStream:
             self._out.write(event.model_dump_json() + "\n")
             self._out.flush()
 
+    def relay(self, line: str) -> None:
+        """Pass on an event that another process has written."""
+        with self._lock:
+            self._out.write(line)
+            self._out.flush()
+
     def log(
         self,
         level: Literal["info", "warning", "error"],

@@ -8,7 +8,7 @@ sees padding. Which tokens are responses follows from the lengths, never from co
 EOS.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,17 @@ from torch import Tensor
 
 from trainer.logprobs import token_logprobs_and_entropy
 from trainer.models import Policy, autocast, position_ids
-from trainer.sequences import Sequences, packed_positions, prompt_batches, whole_batches
+from trainer.ranks import ALONE, World
+from trainer.sequences import (
+    Sequences,
+    batches_in_step,
+    packed_positions,
+    prompt_batches,
+    prompt_batches_in_step,
+    shares,
+    whole_batches,
+)
+from trainer.sharding import whole
 from trainer.shared_prompts import can_share_prompts, shared_prompt_states
 
 
@@ -30,14 +40,22 @@ class Statistics(NamedTuple):
 
 
 def response_statistics(
-    policy: Policy, sequences: Sequences, temperature: float, compute_dtype: torch.dtype, max_tokens: int
+    policy: Policy,
+    sequences: Sequences,
+    temperature: float,
+    compute_dtype: torch.dtype,
+    max_tokens: int,
+    beside: Sequence[Sequences] = (),
 ) -> Iterator[Statistics]:
     """Log-prob and entropy of every response token, a micro-batch at a time, on the policy's device.
 
     `max_tokens` bounds the tokens of one pass, padding included. With gradients on, whoever iterates must be done with
     `backward` on what was yielded before asking for more: the gradients of the shared prompts are added up on the way.
+
+    beside: what each of the other ranks computes at the same time with its part of the same weights. Some of the
+    micro-batches are then empty, so that all ranks have as many.
     """
-    for rollouts, states in _states(policy, sequences, compute_dtype, max_tokens):
+    for rollouts, states in _states(policy, [sequences, *beside], compute_dtype, max_tokens):
         targets = torch.tensor([token for i in rollouts for token in sequences.responses[i]], dtype=torch.int64)
         with autocast(policy.device, compute_dtype):
             logp, entropy = token_logprobs_and_entropy(
@@ -52,38 +70,50 @@ def response_statistics(
 
 @torch.no_grad()
 def score(
-    policy: Policy, sequences: Sequences, temperature: float, compute_dtype: torch.dtype, max_tokens: int
+    policy: Policy,
+    sequences: Sequences,
+    temperature: float,
+    compute_dtype: torch.dtype,
+    max_tokens: int,
+    world: World = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Log-prob and entropy of every response token under the present weights, without gradients.
 
-    Packed in the order of the sequences, [sum of response lengths], float32 on the CPU.
+    Packed in the order of the sequences, [sum of response lengths], float32 on the CPU. Each rank computes its share of
+    the sequences, which are the same on all of them, and has them all in the end.
     """
     lengths = sequences.response_lengths
     logp = torch.zeros(int(lengths.sum()))
     entropy = torch.zeros(int(lengths.sum()))
     positions = packed_positions(lengths)
-    for part in response_statistics(policy, sequences, temperature, compute_dtype, max_tokens):
-        where = torch.cat([positions[i] for i in part.rollouts])
-        logp[where] = part.logp.cpu()
-        entropy[where] = part.entropy.cpu()
-    return logp, entropy
+    own = shares(sequences, world.size)[world.rank]
+    with whole(policy):
+        for part in response_statistics(policy, sequences.select(own), temperature, compute_dtype, max_tokens):
+            where = torch.cat([positions[own[i]] for i in part.rollouts])
+            logp[where] = part.logp.cpu()
+            entropy[where] = part.entropy.cpu()
+    return world.sum(logp), world.sum(entropy)
 
 
 def _states(
-    policy: Policy, sequences: Sequences, compute_dtype: torch.dtype, max_tokens: int
+    policy: Policy, of_ranks: Sequence[Sequences], compute_dtype: torch.dtype, max_tokens: int
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Micro-batches of rollouts with the hidden states that predict their response tokens, packed [tokens, D]."""
+    """Micro-batches of the first rank's rollouts with the hidden states that predict their response tokens, packed
+    [tokens, D]; as many as the rank that has the most needs."""
+    sequences = of_ranks[0]
     if can_share_prompts(policy):
-        for batch in prompt_batches(sequences, max_tokens):
+        for batch in prompt_batches_in_step([list(prompt_batches(each, max_tokens)) for each in of_ranks]):
             yield from shared_prompt_states(policy, batch, sequences.responses, compute_dtype)
     else:
-        for rollouts in whole_batches(sequences, max_tokens):
+        for rollouts in batches_in_step([list(whole_batches(each, max_tokens)) for each in of_ranks]):
             yield rollouts, whole_sequence_states(policy, sequences.select(rollouts), compute_dtype)
 
 
 def whole_sequence_states(policy: Policy, sequences: Sequences, compute_dtype: torch.dtype) -> Tensor:
     """Hidden states that predict the response tokens, packed [tokens, D]: prompt and response of each rollout in one
-    row, padded on the right."""
+    row, padded on the right. Of no rollouts there are no states, and a pass all the same."""
+    if not len(sequences):
+        sequences = Sequences([[policy.pad_id]], [[]])
     totals = [len(p) + len(r) for p, r in zip(sequences.prompts, sequences.responses, strict=True)]
     width = max(totals)
     device = policy.device

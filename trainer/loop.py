@@ -25,14 +25,16 @@ from trainer.evaluation import Benchmark, evaluate
 from trainer.event_stream import EventStream, checked
 from trainer.forward import score
 from trainer.group_metrics import group_metrics
+from trainer.judging import Verifier
 from trainer.losses import LossStats
 from trainer.memory import peak_memory_bytes
 from trainer.models import Policy
-from trainer.rewards import VerifierPool
+from trainer.ranks import ALONE, World
 from trainer.rollouts import Collected, Decoder, Sampler
 from trainer.run_warnings import WarningState, observe
 from trainer.sampling_order import SamplingOrder
 from trainer.sequences import Sequences
+from trainer.sharding import trained_state
 from trainer.spec.events import Checkpoint, Eval, Metrics, Rollouts, Step
 from trainer.spec.job import JobSpec
 from trainer.token_budget import TokenBudget
@@ -65,11 +67,14 @@ class Training:
     order: SamplingOrder
     sampler: Sampler
     engine: Engine
-    verifier: VerifierPool
+    verifier: Verifier
     decode: Decoder
     benchmarks: list[Benchmark]
     events: EventStream
     prune_checkpoints: bool
+    world: World = ALONE
+    """Every rank goes through the same steps with the same numbers; what each of them does alone is its share of the
+    sampling (`engine`), the verifying (`verifier`) and the passes (`update`, `score`)."""
     step: int = 0
     tokens: int = 0
     warnings: WarningState = field(default_factory=WarningState)
@@ -91,7 +96,7 @@ def train(run: Training, should_stop: Callable[[], bool]) -> bool:
         while run.step < steps:
             step_metrics = train_step(run, run.step + 1)
             eval_metrics = run_benchmarks(run)
-            stopping = should_stop()
+            stopping = run.world.any(should_stop())
             if stopping or run.step == steps or run.step % run.spec.checkpoint.every == 0:
                 write_checkpoint(run, {**step_metrics, **eval_metrics})
             if stopping and run.step < steps:
@@ -156,7 +161,7 @@ def train_step(run: Training, step: int) -> Metrics:
             "perf/update_seconds": update_seconds,
             "perf/step_seconds": seconds,
             "perf/tokens_per_second": int(rollouts.lengths.sum()) / seconds,
-            "perf/peak_memory_bytes": peak_memory_bytes(run.policy.device),
+            "perf/peak_memory_bytes": int(max(run.world.gather(torch.tensor([peak_memory_bytes(run.policy.device)])))),
             "progress/prompts": run.order.prompts_drawn,
             "progress/tokens": run.tokens,
             "progress/epoch": run.order.epoch,
@@ -214,9 +219,17 @@ def make_updates(
             logp_engine=rollouts.logp_engine[chosen_tokens],
             logp_reference=None if logp_reference is None else logp_reference[chosen_tokens],
         )
-        with run.policy.dropout(spec.seed, step, number):
+        # Each rank's masks are its own.
+        with run.policy.dropout(spec.seed, step, number, *([run.world.rank] if run.world.rank else [])):
             updated = update(
-                run.policy, run.optimizer, spec, batch, step=step, compute_dtype=run.compute_dtype, budget=run.budget
+                run.policy,
+                run.optimizer,
+                spec,
+                batch,
+                step=step,
+                compute_dtype=run.compute_dtype,
+                budget=run.budget,
+                world=run.world,
             )
         if not known:
             computed = unscored_tokens[chosen_tokens]
@@ -234,7 +247,7 @@ def indices(mask: Tensor) -> list[int]:
 def statistics(run: Training, policy: Policy, sequences: Sequences) -> tuple[Tensor, Tensor]:
     """(log-prob, entropy) of every response token at the sampling temperature, packed float32 on the CPU."""
     temperature = run.spec.rollout.temperature
-    return run.budget.run(lambda tokens: score(policy, sequences, temperature, run.compute_dtype, tokens))
+    return run.budget.run(lambda tokens: score(policy, sequences, temperature, run.compute_dtype, tokens, run.world))
 
 
 def run_benchmarks(run: Training) -> Metrics:
@@ -244,7 +257,7 @@ def run_benchmarks(run: Training) -> Metrics:
         if not benchmark.is_due(run.step, run.spec.train.steps):
             continue
         name = benchmark.spec.name
-        results = run.run_dir / "evals" / name / f"{run.step}.jsonl"
+        results = run.run_dir / "evals" / name / f"{run.step}.jsonl" if run.world.leads else None
         values = checked(evaluate(benchmark, run.spec, run.engine, run.verifier, run.decode, results))
         run.events.emit(Eval, step=run.step, name=name, metrics=values)
         metrics.update(values)
@@ -258,11 +271,14 @@ def write_checkpoint(run: Training, metrics: Metrics) -> None:
     score_here = float(value) if isinstance(value, int | float) else None
     folder = run.run_dir / "checkpoints"
     scores = {**run.scores, run.step: score_here}
+    optimizer, weights = optimizer_tensors(run.policy, run.optimizer, run.world), trained_state(run.policy, run.world)
+    if not run.world.leads:
+        return
     written = checkpoint.write(
         folder,
         run.step,
-        save_model=run.policy.save_pretrained,
-        optimizer=optimizer_tensors(run.policy, run.optimizer),
+        save_model=lambda folder: run.policy.save_pretrained(folder, weights),
+        optimizer=optimizer,
         state={
             "spec": run.spec.model_dump(mode="json"),
             "tokens": run.tokens,

@@ -9,7 +9,7 @@ the gradient and the statistics of the whole step, however it was cut.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
@@ -88,6 +88,16 @@ class LossStats:
     def empty(cls) -> "LossStats":
         zero = torch.zeros((), dtype=torch.float64)
         return cls(**{f.name: zero for f in fields(cls)} | {"ratio_max": zero - math.inf})
+
+    @staticmethod
+    def to_tensor(parts: Sequence["LossStats"]) -> Tensor:
+        """float64 [parts, fields]."""
+        return torch.stack([torch.stack([getattr(part, f.name) for f in fields(part)]).cpu() for part in parts])
+
+    @classmethod
+    def from_tensor(cls, row: Tensor) -> "LossStats":
+        """The part that a row of `to_tensor` was made from."""
+        return cls(**dict(zip([f.name for f in fields(cls)], row, strict=True)))
 
     @classmethod
     def uncomputed(cls, counted: Tensor) -> "LossStats":

@@ -17,10 +17,12 @@ logger = logging.getLogger("trainer")
 EVIDENCE_LINES = 20
 
 
-def run_process(work: Callable[[EventStream], int]) -> int:
-    """The exit code of `work`, or of what it raised, which is emitted as a `failed` event."""
+def run_process(work: Callable[[EventStream], int], *, rank: int = 0) -> int:
+    """The exit code of `work`, or of what it raised, which is emitted as a `failed` event. Of several ranks only the
+    first logs what all of them would."""
     events = EventStream(_claim_stdout())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    level = logging.ERROR if rank else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # Threads that spin while they wait for each other bring a busy machine to a crawl; OpenMP reads this once.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

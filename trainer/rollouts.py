@@ -10,9 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.advantages import correct_rollouts
 from trainer.engines import Engine, Generation
-from trainer.judging import judge
+from trainer.judging import Verifier, judge
 from trainer.prompts import Prompt, PromptSet
-from trainer.rewards import VerifierPool
 from trainer.sampling_order import SamplingOrder
 from trainer.sequences import Sequences
 from trainer.spec.events import Metrics, Rollout
@@ -135,7 +134,7 @@ class Sampler:
         prompts: PromptSet,
         order: SamplingOrder,
         engine: Engine,
-        verifier: VerifierPool,
+        verifier: Verifier,
         decode: "Decoder",
     ) -> None:
         self._spec = spec

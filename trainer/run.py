@@ -13,14 +13,17 @@ from trainer.engines import open_engine
 from trainer.errors import RunError
 from trainer.evaluation import Benchmark
 from trainer.event_stream import EventStream
+from trainer.judging import DividedVerifier
 from trainer.loop import Training, prune
 from trainer.models import Policy, load_lora_policy, load_policy
 from trainer.prompts import UNANSWERED, PromptSet, build_prompts
+from trainer.ranks import ALONE, World
 from trainer.rewards import Permits, UnusableVerifierError, VerifierPool
 from trainer.rewards.permits import NOTHING
 from trainer.rollouts import Decoder, Sampler
 from trainer.run_warnings import WarningState
 from trainer.sampling_order import SamplingOrder
+from trainer.sharding import shard
 from trainer.spec.dataset import detect_format, read_problems, tiny_arith_offenders
 from trainer.spec.events import Started
 from trainer.spec.job import Columns, JobSpec
@@ -63,6 +66,7 @@ def open_training(
     resume: Path | None,
     prune_checkpoints: bool,
     permits: Permits = NOTHING,
+    world: World = ALONE,
 ) -> Iterator[Training]:
     """Everything loaded and ready to train; verifier processes end with the context.
 
@@ -75,13 +79,17 @@ def open_training(
     if loaded is not None:
         refuse_another_adapter(spec, loaded)
     policy, reference = load_policies(spec, folders, None if loaded is None else loaded.model_dir, device)
+    if world.size > 1:
+        shard(policy, world)
+        if reference is not None and reference.model is not policy.model:
+            shard(reference, world)
     optimizer = make_optimizer(policy, spec.optim)
     prompts = load_prompts(spec, spec.data.train, spec.data.columns, policy, folders, events)
     order = SamplingOrder(len(prompts), spec.optim.prompts_per_step, spec.seed)
     decode = Decoder(policy.tokenizer)
     with (
         open_verifier(spec, permits) as verifier,
-        open_engine(spec, policy, compute_dtype, events) as engine,
+        open_engine(spec, policy, compute_dtype, events, world) as engine,
     ):
         benchmarks = [
             Benchmark(eval_spec, load_benchmark(spec, index, policy, folders, events))
@@ -90,6 +98,7 @@ def open_training(
         check_verifiers(spec, spec.data.train, prompts.prompts, verifier, events)
         for benchmark in benchmarks:
             check_verifiers(spec, benchmark.spec.data, benchmark.prompts.prompts, verifier, events)
+        judge = DividedVerifier(verifier, world) if world.size > 1 else verifier
         training = Training(
             spec=spec,
             run_dir=folders.run,
@@ -97,22 +106,24 @@ def open_training(
             reference=reference,
             optimizer=optimizer,
             compute_dtype=compute_dtype,
-            budget=make_budget(spec, policy, compute_dtype, events),
+            budget=make_budget(spec, policy, compute_dtype, events, world),
             order=order,
-            sampler=Sampler(spec, prompts, order, engine, verifier, decode),
+            sampler=Sampler(spec, prompts, order, engine, judge, decode),
             engine=engine,
-            verifier=verifier,
+            verifier=judge,
             decode=decode,
             benchmarks=benchmarks,
             events=events,
-            prune_checkpoints=prune_checkpoints,
+            prune_checkpoints=prune_checkpoints and world.leads,
+            world=world,
         )
         if loaded is not None:
             restore(training, loaded)
         logger.info(
-            "training %s (%d parameters) on %s from step %d to %d, %d prompts",
+            "training %s (%d parameters) on %d x %s from step %d to %d, %d prompts",
             spec.model.id,
             policy.parameters,
+            world.size,
             device,
             training.step,
             spec.train.steps,
@@ -130,8 +141,10 @@ def open_training(
         yield training
 
 
-def make_budget(spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream) -> TokenBudget:
-    """The spec's token budget, or one that the device's memory should hold; a halving is an event."""
+def make_budget(
+    spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream, world: World
+) -> TokenBudget:
+    """The spec's token budget, or one that the memory of every rank's device should hold; a halving is an event."""
     given = spec.optim.max_tokens_per_micro_batch
 
     def halved(tokens: int) -> None:
@@ -142,7 +155,8 @@ def make_budget(spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, event
             max_tokens_per_micro_batch=tokens,
         )
 
-    return TokenBudget(estimated_tokens(policy, compute_dtype) if given == "auto" else given, halved)
+    fitting = world.gather(torch.tensor([estimated_tokens(policy, compute_dtype) if given == "auto" else given]))
+    return TokenBudget(int(min(fitting)), halved, shrinks=world.size == 1)
 
 
 def placement(spec: JobSpec) -> tuple[torch.device, torch.dtype]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -81,6 +82,39 @@ def _batches(indices: Sequence[int], lengths: Sequence[int], max_tokens: int) ->
         batch.append(index)
     if batch:
         yield batch
+
+
+def shares(sequences: Sequences, ranks: int) -> list[list[int]]:
+    """Which of the sequences each rank computes, in their order: all those of a prompt by the same one; the prompts
+    with the most tokens are given out first, each to the rank that has the fewest so far."""
+    if ranks == 1:
+        return [list(range(len(sequences)))]
+    of_prompt: dict[tuple[int, ...], list[int]] = {}
+    for index, prompt in enumerate(sequences.prompts):
+        of_prompt.setdefault(tuple(prompt), []).append(index)
+    tokens = {prompt: len(prompt) + sum(len(sequences.responses[i]) for i in own) for prompt, own in of_prompt.items()}
+    share: list[list[int]] = [[] for _ in range(ranks)]
+    load = [0] * ranks
+    for prompt in sorted(of_prompt, key=lambda prompt: -tokens[prompt]):
+        rank = load.index(min(load))
+        share[rank] += of_prompt[prompt]
+        load[rank] += tokens[prompt]
+    return [sorted(own) for own in share]
+
+
+def batches_in_step(plans: Sequence[Sequence[list[int]]]) -> list[list[int]]:
+    """The first of the ranks' plans (`whole_batches`), with empty batches at its end where another has more."""
+    return [list(own) for own, *_ in zip_longest(*plans, fillvalue=[])]
+
+
+def prompt_batches_in_step(plans: Sequence[Sequence[PromptBatch]]) -> list[PromptBatch]:
+    """The first of the ranks' plans (`prompt_batches`), with empty batches and micro-batches where another has more."""
+    batches = []
+    for own, *others in zip_longest(*plans, fillvalue=PromptBatch([], {}, [])):
+        most = max(len(each.micro_batches) for each in (own, *others))
+        empty: list[list[int]] = [[] for _ in range(most - len(own.micro_batches))]
+        batches.append(PromptBatch(own.prompts, own.row, own.micro_batches + empty))
+    return batches
 
 
 def packed_positions(lengths: Tensor) -> tuple[Tensor, ...]:

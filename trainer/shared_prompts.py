@@ -17,6 +17,7 @@ from transformers.cache_utils import DynamicLayer
 from trainer.models import Policy, autocast, position_ids
 from trainer.recompute import recomputes_layers
 from trainer.sequences import PromptBatch
+from trainer.sharding import is_sharded
 
 
 def can_share_prompts(policy: Policy) -> bool:
@@ -32,17 +33,21 @@ def shared_prompt_states(
 ) -> Iterator[tuple[list[int], Tensor]]:
     """For each micro-batch its rollouts and the hidden states that predict their tokens, packed [tokens, D].
 
-    With gradients on, `backward` must be done with a micro-batch before the next is asked for.
+    With gradients on, `backward` must be done with a micro-batch before the next is asked for. An empty micro-batch, or
+    one without prompts, has no states and makes its passes all the same: other ranks wait for them.
     """
+    # Responses of one token have no pass of their own, but those of another rank may.
+    narrowest = 1 if is_sharded(policy) else 0
     cache, mask, last_states = _prompt_pass(policy, batch.prompts, compute_dtype)
     left = [last_states, *(part for layer in _layers(cache) for part in _keys_and_values(layer))]
     # Leaves of a graph of their own, in float32 so that the many small gradients of bfloat16 passes add up unrounded.
     leaves = [part.detach().float().requires_grad_(part.requires_grad) for part in left]
     for rollouts in batch.micro_batches:
-        rows = torch.tensor([batch.row[rollout] for rollout in rollouts], device=policy.device)
+        rows = torch.tensor([batch.row[rollout] for rollout in rollouts] or [0], device=policy.device)
         taken = [leaf[rows].to(part.dtype) for leaf, part in zip(leaves, left, strict=True)]
-        chosen = [responses[rollout] for rollout in rollouts]
-        yield rollouts, _response_pass(policy, chosen, mask[rows], _filled(cache, taken[1:]), taken[0], compute_dtype)
+        chosen = [responses[rollout] for rollout in rollouts] or [()]
+        filled = _filled(cache, taken[1:])
+        yield rollouts, _response_pass(policy, chosen, mask[rows], filled, taken[0], compute_dtype, narrowest)
     reached = [
         (part, leaf.grad.to(part.dtype)) for part, leaf in zip(left, leaves, strict=True) if leaf.grad is not None
     ]
@@ -55,6 +60,7 @@ def _prompt_pass(
 ) -> tuple[DynamicCache, Tensor, Tensor]:
     """The prompts' cache, their mask [prompts, P] (padded on the left, so that every response begins at the same
     column), and the last hidden state of each [prompts, D], which predicts the first token of its responses."""
+    prompts = prompts or [(policy.pad_id,)]
     width = max(len(prompt) for prompt in prompts)
     input_ids = torch.full((len(prompts), width), policy.pad_id, dtype=torch.int64)
     mask = torch.zeros((len(prompts), width), dtype=torch.int64)
@@ -75,11 +81,13 @@ def _response_pass(
     cache: DynamicCache,
     first_states: Tensor,
     compute_dtype: torch.dtype,
+    narrowest: int,
 ) -> Tensor:
     """Hidden states that predict the responses' tokens, packed [tokens, D]: the first is the prompt's last state, the
-    others come from the response but for its last token, which predicts nothing."""
+    others come from the response but for its last token, which predicts nothing. The pass is at least `narrowest`
+    tokens wide."""
     lengths = torch.tensor([len(response) for response in responses])
-    width = int(lengths.max()) - 1
+    width = max(int(lengths.max()) - 1, narrowest)
     states = first_states[:, None]
     if width:
         input_ids = torch.full((len(responses), width), policy.pad_id, dtype=torch.int64)

@@ -25,23 +25,29 @@ Korthikanti et al. (arXiv 2205.05198, section 4.1) without attention scores, whi
 class TokenBudget:
     """The present budget. It only ever shrinks."""
 
-    def __init__(self, tokens: int, on_halved: Callable[[int], None] = lambda tokens: None) -> None:
+    def __init__(
+        self, tokens: int, on_halved: Callable[[int], None] = lambda tokens: None, *, shrinks: bool = True
+    ) -> None:
+        """shrinks: whether work may be begun again; other ranks would not know of it."""
         self.tokens = tokens
+        self._shrinks = shrinks
         self._on_halved = on_halved
         """Told of each new budget."""
 
     def run(self, work: Callable[[int], T]) -> T:
         """`work(tokens)`, which must be repeatable from its start; again with half as many when the device's memory is
-        full. RunError `out_of_memory` when `SMALLEST` tokens are still too many."""
+        full. RunError `out_of_memory` when `SMALLEST` tokens are still too many, or it may not shrink."""
         while True:
             try:
                 return work(self.tokens)
             except torch.OutOfMemoryError as error:
-                if self.tokens <= SMALLEST:
+                if self.tokens <= SMALLEST or not self._shrinks:
                     raise RunError(
                         "out_of_memory",
-                        f"the device's memory is full even with {self.tokens} tokens at a time; set "
-                        "optim.gradient_checkpointing, or lower rollout.max_new_tokens or the size of the model",
+                        f"the device's memory is full {'even ' if self._shrinks else ''}with {self.tokens} tokens at a "
+                        "time; set optim.gradient_checkpointing, or lower "
+                        f"{'' if self._shrinks else 'optim.max_tokens_per_micro_batch, '}rollout.max_new_tokens or the "
+                        "size of the model",
                         evidence=str(error).splitlines(),
                     ) from error
             # Outside of the except block: the error's traceback holds the tensors of the attempt.

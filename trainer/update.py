@@ -18,8 +18,10 @@ from trainer.losses import (
     top_entropy_mask,
 )
 from trainer.models import Policy
+from trainer.ranks import ALONE, World
 from trainer.recompute import recomputed_layers
-from trainer.sequences import Sequences, packed_positions
+from trainer.sequences import Sequences, packed_positions, shares
+from trainer.sharding import full_tensor, own_part
 from trainer.spec.algorithm import AlgorithmSpec
 from trainer.spec.job import JobSpec, OptimSpec
 from trainer.token_budget import TokenBudget
@@ -102,6 +104,7 @@ def update(
     step: int,
     compute_dtype: torch.dtype,
     budget: TokenBudget,
+    world: World = ALONE,
 ) -> Updated:
     """Take one optimizer step, with micro-batches that keep to `budget`.
 
@@ -110,6 +113,8 @@ def update(
     stays in evaluation mode: dropout would make the policy that is updated another one than the policy that sampled
     (an adapter's, if the spec asks for it, is switched on by the caller). RunError `loss_not_finite` or
     `gradient_not_finite` leaves the weights as they were.
+
+    The batch is the same on all ranks; each computes its share, and their gradients are one micro-batch's more.
     """
     algorithm = spec.algorithm
     lengths = batch.sequences.response_lengths
@@ -138,15 +143,18 @@ def update(
 
     trained = with_gradient(algorithm, batch.advantages)
     indices = trained.nonzero().flatten().tolist()
+    of_rank = [[indices[i] for i in own] for own in shares(batch.sequences.select(indices), world.size)]
+    own, others = of_rank[world.rank], [share for rank, share in enumerate(of_rank) if rank != world.rank]
     positions = packed_positions(lengths)
+    no_tokens = torch.zeros(0, dtype=torch.int64)
     logp_before, entropy_before = torch.zeros(len(rollout)), torch.zeros(len(rollout))
 
     def add_up_gradients(max_tokens: int) -> list[LossStats]:
         optimizer.zero_grad(set_to_none=True)
-        collected = [LossStats.uncomputed((weight > 0) & ~trained[rollout])]
-        sequences = batch.sequences.select(indices)
-        for part in response_statistics(policy, sequences, spec.rollout.temperature, compute_dtype, max_tokens):
-            where = torch.cat([positions[indices[i]] for i in part.rollouts])
+        collected = [LossStats.empty()]
+        sequences, *beside = [batch.sequences.select(share) for share in (own, *others)]
+        for part in response_statistics(policy, sequences, spec.rollout.temperature, compute_dtype, max_tokens, beside):
+            where = torch.cat([no_tokens, *(positions[own[i]] for i in part.rollouts)])
             logp_before[where], entropy_before[where] = part.logp.detach().cpu(), part.entropy.detach().cpu()
 
             def pick(tensor: Tensor | None, where: Tensor = where) -> Tensor | None:
@@ -180,23 +188,28 @@ def update(
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
 
-    norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), spec.optim.max_grad_norm).item()
+    norm = full_tensor(torch.nn.utils.clip_grad_norm_(policy.model.parameters(), spec.optim.max_grad_norm)).item()
     if not math.isfinite(norm):
         raise RunError("gradient_not_finite", f"the gradient's norm became {norm} in step {step}", step=step)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(spec.optim, step)
     optimizer.step()
-    return Updated(LossStats.total(collected), norm, logp_before, entropy_before)
+    computed = [LossStats.from_tensor(row) for rows in world.gather(LossStats.to_tensor(collected)) for row in rows]
+    stats = LossStats.total([LossStats.uncomputed((weight > 0) & ~trained[rollout]), *computed])
+    return Updated(stats, norm, world.sum(logp_before), world.sum(entropy_before))
 
 
-def optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as flat named tensors (`<parameter>|exp_avg`), for a checkpoint without pickle."""
+def optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer, world: World = ALONE) -> dict[str, Tensor]:
+    """The optimizer's state as flat named tensors (`<parameter>|exp_avg`), for a checkpoint without pickle. Whole, on
+    the leading rank; the others have to call it too, and get nothing."""
     names = {parameter: name for name, parameter in policy.model.named_parameters()}
-    return {
-        f"{names[parameter]}|{key}": value.detach().cpu().contiguous()
-        for parameter, state in optimizer.state.items()
-        for key, value in state.items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            full = full_tensor(value)
+            if world.leads:
+                tensors[f"{names[parameter]}|{key}"] = full.cpu().contiguous()
+    return tensors
 
 
 def restore_optimizer(policy: Policy, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -206,4 +219,4 @@ def restore_optimizer(policy: Policy, optimizer: torch.optim.Optimizer, tensors:
         parameter_name, key = name.rsplit("|", 1)
         parameter = parameters[parameter_name]
         # AdamW keeps its step counter on the CPU and its moments beside the weights.
-        optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        optimizer.state[parameter][key] = value if key == "step" else own_part(value, parameter)

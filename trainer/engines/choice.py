@@ -5,21 +5,32 @@ from contextlib import contextmanager
 
 import torch
 
+from trainer.engines.divided import DividedEngine
 from trainer.engines.generation import Engine
 from trainer.engines.hf import HfEngine
 from trainer.engines.vllm import VllmEngine, package_for, serves
 from trainer.errors import EngineError, RunError
 from trainer.event_stream import EventStream
 from trainer.models import Policy
+from trainer.ranks import ALONE, World
 from trainer.spec import JobSpec
+from trainer.spec.job import VllmSpec
 
 
 @contextmanager
-def open_engine(spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream) -> Iterator[Engine]:
+def open_engine(
+    spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream, world: World = ALONE
+) -> Iterator[Engine]:
     """`rollout.engine`: hf; vllm; or auto, which is vLLM on a GPU where it is installed and takes the model, else hf.
+    Several ranks divide the work of hf among them.
 
-    RunError when the spec says vllm and it is not installed or does not take the model.
+    RunError when the spec says vllm and it is not installed, does not take the model, or there are several ranks.
     """
+    if world.size > 1:
+        if spec.rollout.engine == "vllm":
+            raise RunError("engine_of_one_gpu", VllmSpec.ONE_GPU)
+        yield DividedEngine(HfEngine(policy, compute_dtype=compute_dtype), world)
+        return
     vllm = _vllm(spec, policy, compute_dtype, events)
     if vllm is None:
         yield HfEngine(policy, compute_dtype=compute_dtype)

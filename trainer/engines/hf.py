@@ -43,9 +43,12 @@ class HfEngine:
         temperature: float,
         max_new_tokens: int,
         seed: tuple[int, ...],
+        only: Sequence[int] | None = None,
     ) -> list[Generation]:
-        """See `Engine.generate`. Another batching can change a sample only where rounding moves a probability across
-        the number drawn (about one token in a million); the same batching gives the same bits on a CPU.
+        """See `Engine.generate`; `only`: the prompts to answer, as they would be among all (None: all).
+
+        Another batching can change a sample only where rounding moves a probability across the number drawn (about one
+        token in a million); the same batching gives the same bits on a CPU.
         """
         check_request(prompts, samples_per_prompt, temperature, max_new_tokens)
         was_training = self.policy.model.training
@@ -55,7 +58,8 @@ class HfEngine:
             # One autocast region, and no_grad: inference_mode would turn autocast's cache off and with it cast every
             # weight again at every token.
             with torch.no_grad(), autocast(self.policy.device, self.compute_dtype):
-                for batch in self._batches(prompts, samples_per_prompt, max_new_tokens):
+                chosen = range(len(prompts)) if only is None else only
+                for batch in self._batches(prompts, chosen, samples_per_prompt, max_new_tokens):
                     done += self._generate_batch(prompts, batch, samples_per_prompt, temperature, max_new_tokens, seed)
         finally:
             self.policy.model.train(was_training)
@@ -64,10 +68,12 @@ class HfEngine:
     def weights_changed(self) -> None:
         """Nothing to do: it computes with the policy's own weights."""
 
-    def _batches(self, prompts: Sequence[Sequence[int]], samples: int, max_new_tokens: int) -> Iterator[list[int]]:
+    def _batches(
+        self, prompts: Sequence[Sequence[int]], chosen: Sequence[int], samples: int, max_new_tokens: int
+    ) -> Iterator[list[int]]:
         """Prompt indices, longest first, as many as fit the budget with all their rollouts, at least one."""
         batch: list[int] = []
-        for index in sorted(range(len(prompts)), key=lambda i: -len(prompts[i])):
+        for index in sorted(chosen, key=lambda i: -len(prompts[i])):
             if batch and (len(batch) + 1) * samples > self._max_rows(len(prompts[batch[0]]), max_new_tokens):
                 yield batch
                 batch = []

@@ -54,9 +54,10 @@ class LoraPolicy(Policy):
             adapter_folder.check_fingerprint(self.model_id, folder, self._base_sha256)
         _set_weights(self.model_id, self._adapter, adapter_folder.read_weights(self.model_id, folder))
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
         """Write the adapter, how to find its base, and the tokenizer; `load_policy` of it gives the merged model."""
-        adapter_folder.write(folder, self.model_id, self._adapter.peft_config["default"], _weights(self._adapter))
+        weights = _weights(self._adapter, state)
+        adapter_folder.write(folder, self.model_id, self._adapter.peft_config["default"], weights)
         if self._base_dir is None:
             adapter_folder.write_fingerprint(folder, self._base_sha256)
         else:
@@ -188,8 +189,10 @@ def _targets(base: Policy, wanted: str | list[str]) -> list[str]:
     return sorted(set(wanted))
 
 
-def _weights(adapter: PeftModel) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = get_peft_model_state_dict(adapter, save_embedding_layers=False)
+def _weights(adapter: PeftModel, state: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """By peft's names. state: in place of the model's own weights, by the names that the model has for them."""
+    named = None if state is None else {f"base_model.model.{name}": weight for name, weight in state.items()}
+    weights: dict[str, torch.Tensor] = get_peft_model_state_dict(adapter, named, save_embedding_layers=False)
     return weights
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch.distributed.tensor import DTensor, Partial
 from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.core_model_loading import revert_weight_conversion
 
@@ -56,7 +57,7 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        return self.lm_head_weight.device
+        return self._head.device
 
     @property
     def parameters(self) -> int:
@@ -66,11 +67,20 @@ class Policy:
     @property
     def vocab_size(self) -> int:
         """Rows of the head, which may be more than the tokenizer's tokens."""
-        return self.lm_head_weight.shape[0]
+        return self._head.shape[0]
 
     @property
-    def lm_head_weight(self) -> torch.nn.Parameter:
-        """[V, D], float32. `load_policy` has made sure that logits are hidden @ weight.T and nothing else."""
+    def lm_head_weight(self) -> torch.Tensor:
+        """[V, D], float32. `load_policy` has made sure that logits are hidden @ weight.T and nothing else.
+
+        Of a policy that is spread over the ranks it is gathered, by all of them at once, and its gradient is added up.
+        """
+        head = self._head
+        # Each rank's gradient is one addend; without saying so, each would keep its own.
+        return head.full_tensor(grad_placements=[Partial()]) if isinstance(head, DTensor) else head
+
+    @property
+    def _head(self) -> torch.nn.Parameter:
         weight: torch.nn.Parameter = self.model.get_output_embeddings().weight
         return weight
 
@@ -116,7 +126,9 @@ class Policy:
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write safetensors, configs and tokenizer to `folder`, which loads again as a model directory."""
-        self.model.save_pretrained(folder)
+    def save_pretrained(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Write safetensors, configs and tokenizer to `folder`, which loads again as a model directory.
+
+        state: the trained weights where the model itself has only this rank's part (`trainer.sharding`)."""
+        self.model.save_pretrained(folder, state_dict=state)
         self.tokenizer.save_pretrained(folder)

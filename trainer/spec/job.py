@@ -72,6 +72,7 @@ class VllmSpec(SpecPart):
     sleep: bool = True
     """Give the GPU's memory back between generations, to the updates."""
 
+    ONE_GPU: ClassVar[str] = "rollout.engine vllm samples on one GPU; with more, set rollout.engine to hf or auto"
     TEMPERATURES: ClassVar[str] = "vLLM samples at temperature 0 and from 0.01 to 2.0"
 
     @staticmethod
@@ -173,9 +174,9 @@ class DiagnosticsSpec(SpecPart):
 
 
 class ResourcesSpec(SpecPart):
-    gpus: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] = "auto"
-    """auto: one GPU on a worker that has any, else the CPU. 0: the CPU. 1: waits for a worker with a free GPU. More
-    than one, which are those of each machine, needs backend verl."""
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = "auto"
+    """auto: one GPU on a worker that has any, else the CPU. 0: the CPU. Otherwise waits for a worker with so many free
+    GPUs; of several each has a rank of its own, and the weights, gradients and optimizer state are spread over them."""
     nodes: Count = 1
     """Machines, with so many GPUs each. More than one needs backend verl on a Ray cluster that is up (RAY_ADDRESS)."""
     tensor_parallel: Count = 1
@@ -229,14 +230,22 @@ class JobSpec(SpecPart):
                     + (")" if bonus.end else ", rollout.max_new_tokens)")
                 )
         resources = self.resources
-        if self.backend == "asym" and (resources.gpus_in_all > 1 or resources.tensor_parallel > 1):
-            raise ValueError("resources: more than one GPU needs backend: verl; backend asym trains on one")
+        if self.backend == "asym" and (resources.nodes > 1 or resources.tensor_parallel > 1):
+            raise ValueError("resources.nodes and resources.tensor_parallel above 1 need backend: verl")
         best = self.checkpoint.keep_best
         if best is not None and best.startswith("eval/") and best.split("/")[1] not in names:
             raise ValueError(f"checkpoint.keep_best {best!r} names no benchmark of eval {names}")
         if self.rollout.engine == "vllm" and not self.vllm_samples_it:
             raise ValueError(f"{VllmSpec.TEMPERATURES}; rollout.engine hf samples at any")
+        if self.rollout.engine == "vllm" and self.ranks > 1:
+            raise ValueError(VllmSpec.ONE_GPU)
         return self
+
+    @property
+    def ranks(self) -> int:
+        """How many processes of ours train it. verl has its own."""
+        gpus = self.resources.gpus
+        return 1 if gpus == "auto" or self.backend == "verl" else max(1, gpus)
 
     @property
     def vllm_samples_it(self) -> bool:

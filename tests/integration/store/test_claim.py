@@ -97,6 +97,8 @@ def test_teams_with_fewer_running_jobs_come_first(
         (1, 2, 1, 0, 1),
         (1, 2, 0, 4, None),
         (1, 0, 0, 4, None),
+        (2, 4, 3, 0, 2),
+        (2, 4, 1, 4, None),
     ],
 )
 def test_gpus_asked_for_and_free(

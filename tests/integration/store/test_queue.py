@@ -56,6 +56,8 @@ def test_nobody_is_there(database, queue_job, stands, make_worker):
         (0, {"gpus": 2, "cpu_slots": 0}, "no_worker"),
         (0, {"gpus": 0, "cpu_slots": 1}, "starting"),
         (1, {"gpus": 1, "cpu_slots": 0}, "starting"),
+        (2, {"gpus": 1, "cpu_slots": 4}, "no_gpu_worker"),
+        (2, {"gpus": 2, "cpu_slots": 0}, "starting"),
         ("auto", {"gpus": 1, "cpu_slots": 0}, "starting"),
         ("auto", {"gpus": 0, "cpu_slots": 1}, "starting"),
     ],
@@ -116,6 +118,18 @@ def test_jobs_on_cpu_slots_do_not_take_the_gpu_of_an_auto_job(queue_job, make_wo
     assert stands(auto) == (1, "starting", 0.0)
     assert claim(worker, 1, 0).job_id == auto
     assert stands(queue_job()) == (1, "slots_taken", None)
+
+
+def test_a_job_for_two_gpus_waits_until_one_worker_has_both(queue_job, make_worker, claim, stands, paced):
+    worker, other = make_worker(gpus=2), make_worker(gpus=1)
+    running = [queue_job(resources={"gpus": 1}) for _ in range(2)]
+    assert {claim(worker, 2 - taken, 1).job_id for taken in range(2)} == set(running)
+    large = queue_job(resources={"gpus": 2})
+    assert claim(other, 1, 1) is None
+    assert stands(large) == (1, "slots_taken", None)
+    paced(running[0], 1, 10.0)
+    paced(running[1], 3, 10.0)
+    assert stands(large) == (1, "slots_taken", 40.0)
 
 
 def test_a_job_on_a_worker_that_went_away_takes_no_slot_of_the_others(database, queue_job, make_worker, claim, stands):

@@ -80,14 +80,15 @@ def test_the_trainer_gets_files_and_no_secrets(start_worker, submit, wait_for_st
     assert "--supervised" in arguments
 
 
-def test_a_gpu_job_gets_its_gpu_and_a_cpu_job_none(start_worker, submit, wait_for_status, artifacts):
+def test_a_gpu_job_gets_its_gpus_and_a_cpu_job_none(start_worker, submit, wait_for_status, artifacts):
     on_gpu = submit(steps=1, resources={"gpus": "auto"})
     on_cpu = submit(steps=1, resources={"gpus": 0})
-    start_worker(gpus=["3"])
-    for job_id, visible in ((on_gpu, "3"), (on_cpu, "")):
+    on_both = submit(steps=1, resources={"gpus": 2})
+    start_worker(gpus=["3", "5"])
+    for job_id, visible in ((on_gpu, {"3"}), (on_cpu, {""}), (on_both, {"3", "5"})):
         wait_for_status(job_id, SUCCEEDED)
         environment = json.loads((artifacts.attempt_dir(job_id, 1) / "environment.json").read_text())
-        assert environment["CUDA_VISIBLE_DEVICES"] == visible
+        assert set(environment["CUDA_VISIBLE_DEVICES"].split(",")) == visible
 
 
 def test_garbage_and_endless_lines_harm_nothing(start_worker, submit, wait_for_status, history):

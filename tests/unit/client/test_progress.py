@@ -35,7 +35,7 @@ def test_a_running_job_in_one_line() -> None:
 
 def test_a_waiting_job_says_what_it_waits_for() -> None:
     waiting = job(status="queued", queue={"position": 3, "wait_reason": "no_gpu_worker", "eta_seconds": None})
-    assert _line(Standing(waiting)).endswith("position 3, no worker with a GPU is there")
+    assert _line(Standing(waiting)).endswith("position 3, no worker with enough GPUs is there")
 
 
 def test_an_ended_job_has_no_eta() -> None:

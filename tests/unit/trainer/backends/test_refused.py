@@ -73,10 +73,16 @@ def test_a_reason_names_its_field():
     assert str(one) == "seed: verl's workers take seeds up to 4294967295"
 
 
-@pytest.mark.parametrize("resources", [{"gpus": 2}, {"nodes": 2}, {"tensor_parallel": 2}])
-def test_asyms_own_trainer_has_one_gpu(resources):
-    with pytest.raises(ValidationError, match="needs backend: verl"):
+@pytest.mark.parametrize("resources", [{"nodes": 2}, {"tensor_parallel": 2}])
+def test_asyms_own_trainer_has_one_machine(resources):
+    with pytest.raises(ValidationError, match="need backend: verl"):
         JobSpec.model_validate({**BASE, "backend": "asym", "resources": resources})
+
+
+def test_verl_starts_its_own_processes():
+    several = {**BASE, "resources": {"gpus": 4}}
+    assert JobSpec.model_validate(several).ranks == 1
+    assert JobSpec.model_validate({**several, "backend": "asym"}).ranks == 4
 
 
 def test_the_default_is_asyms_own():

@@ -13,7 +13,7 @@ import pytest
 
 from trainer.spec.events import Event, parse_event
 
-Order = Callable[[dict[str, Any]], int]
+Order = Callable[[dict[str, Any]], list[int]]
 
 
 @dataclass
@@ -24,13 +24,16 @@ class Run:
     _order: Order
     cache: Path
     codes: list[int] = field(default_factory=list)
+    """One of each rank of each attempt."""
     events: list[list[Event]] = field(default_factory=list)
     """Of each attempt."""
     log: str = ""
     """The last attempt's stderr."""
 
-    def start(self, spec: dict[str, Any], *arguments: str, interrupt: dict[str, Any] | None = None) -> list[Event]:
-        """One more attempt, to its end: its events. `interrupt` as in interrupted_trainer.py."""
+    def start(
+        self, spec: dict[str, Any], *arguments: str, interrupt: dict[str, Any] | None = None, ranks: int = 1
+    ) -> list[Event]:
+        """One more attempt, to its end: its events. `interrupt` and `ranks` as in interrupted_trainer.py."""
         self.folder.mkdir(exist_ok=True)
         file, events, log = self.folder / "spec.yaml", self.folder / "events", self.folder / "log"
         file.write_text(json.dumps(spec))
@@ -39,8 +42,9 @@ class Run:
             "stdout": str(events),
             "stderr": str(log),
             "interrupt": interrupt,
+            "ranks": ranks,
         }
-        self.codes.append(self._order(order))
+        self.codes += self._order(order)
         self.events.append([parse_event(line) for line in events.read_text().splitlines()])
         self.log = log.read_text()
         return self.events[-1]
@@ -66,13 +70,18 @@ def new_run(model_cache: Path) -> Iterator[Callable[[Path], Run]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, sys.path)),
+        },
     )
 
-    def order(order: dict[str, Any]) -> int:
+    def order(order: dict[str, Any]) -> list[int]:
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
-        return int(process.stdout.readline())
+        return [int(code) for code in process.stdout.readline().split()]
 
     with process:
         yield lambda folder: Run(folder, order, model_cache)

@@ -2,13 +2,16 @@
 
 What takes long to import and load is there once. Argument: the models cache. On stdin, one JSON object a line: the
 trainer's arguments, the files for its stdout and stderr, and where to interrupt it: {signal, step, point, call} or
-null. Each is answered with the exit code, negative for the signal that ended it.
+null. Each is answered with the exit code, negative for the signal that ended it. With `ranks` there are so many forks
+(trainer.ranks), each with an exit code; the last of them is the one that is interrupted, and the first one's stdout is
+kept.
 """
 
 import gc
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,12 +66,14 @@ def interrupt(signal: int, step: int, point: str, call: int) -> None:
     loop.train_step = entering(loop.train_step)
 
 
-def run(order: dict[str, Any]) -> None:
-    for descriptor, file in ((1, order["stdout"]), (2, order["stderr"])):
-        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def run(order: dict[str, Any], rank: int, rendezvous: str) -> None:
+    for descriptor, file in ((1, order["stdout"] if rank == 0 else os.devnull), (2, order["stderr"])):
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if rank == 0 else os.O_APPEND))
         os.dup2(opened, descriptor)
     sys.argv = ["trainer", *order["arguments"]]
-    if order["interrupt"] is not None:
+    if order["ranks"] > 1:
+        sys.argv += ["--ranks", str(order["ranks"]), "--rank", str(rank), "--rendezvous", rendezvous]
+    if order["interrupt"] is not None and rank == order["ranks"] - 1:
         interrupt(**order["interrupt"])
     code = program.main()
     sys.stderr.flush()
@@ -82,11 +87,20 @@ def main() -> None:
     gc.freeze()  # or each fork's collector would copy every page by touching it
     for line in sys.stdin:
         order = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            run(order)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        # A rank ends when its stdin does.
+        stdin, lifeline = os.pipe()
+        with tempfile.TemporaryDirectory() as folder:
+            children = []
+            for rank in range(order["ranks"]):
+                children.append(os.fork())
+                if children[-1] == 0:
+                    os.close(lifeline)
+                    os.dup2(stdin, 0)
+                    run(order, rank, str(Path(folder) / "rendezvous"))
+            codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        os.close(stdin)
+        os.close(lifeline)
+        print(*codes, flush=True)
 
 
 if __name__ == "__main__":

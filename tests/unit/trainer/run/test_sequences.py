@@ -3,7 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.sequences import Sequences, prompt_batches, whole_batches
+from trainer.sequences import (
+    Sequences,
+    batches_in_step,
+    prompt_batches,
+    prompt_batches_in_step,
+    shares,
+    whole_batches,
+)
 
 A, B, C = [1, 1, 1, 1, 1], [2, 2, 2], [3, 3, 3, 3, 3, 3, 3]
 SEQUENCES = Sequences([A, B, A, C, A, B], [[1, 1], [1], [1, 1, 1, 1], [], [1, 1, 1], [1]])
@@ -46,3 +53,27 @@ def test_every_response_once_within_the_budget(drawn: list[tuple[int, int]], max
         for part in batch.micro_batches:
             assert all(batch.prompts[batch.row[i]] == tuple(sequences.prompts[i]) for i in part)
             assert len(part) == 1 or prompts + len(part) * max(drawn[i][1] for i in part) <= max_tokens
+
+
+def test_shares_keep_prompts_together_and_even_out_tokens():
+    a, b, c, d = [1], [2, 2], [3], [4]
+    sequences = Sequences([a, b, a, c, d, b], [[5] * length for length in (3, 9, 1, 2, 4, 1)])
+    # b has 12 tokens, a 5, d 5, c 3.
+    assert shares(sequences, 2) == [[1, 5], [0, 2, 3, 4]]
+    assert shares(sequences, 1) == [[0, 1, 2, 3, 4, 5]]
+    assert shares(sequences, 5) == [[1, 5], [0, 2], [4], [3], []]
+
+
+def test_ranks_with_different_shares_make_the_same_number_of_passes():
+    sequences = Sequences([[1], [1], [1], [2], [3, 3]], [[5, 5], [6, 6], [7, 7], [8], [9, 9]])
+    ranks = [sequences.select([0, 1, 2]), sequences.select([3, 4]), sequences.select([])]
+    plans = [list(prompt_batches(each, 4)) for each in ranks]
+    together = [prompt_batches_in_step([plan, *plans[:place], *plans[place + 1 :]]) for place, plan in enumerate(plans)]
+    assert len({tuple(len(batch.micro_batches) for batch in plan) for plan in together}) == 1
+    for own, filled in zip(plans, together, strict=True):
+        assert [each for batch in own for each in batch.micro_batches] == [
+            each for batch in filled for each in batch.micro_batches if each
+        ]
+    whole = [list(whole_batches(each, 3)) for each in ranks]
+    assert batches_in_step([whole[2], whole[0], whole[1]]) == [[], [], []]
+    assert batches_in_step([whole[0], whole[1], whole[2]]) == whole[0]
