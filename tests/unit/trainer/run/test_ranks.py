@@ -23,6 +23,7 @@ from trainer.spec import JobSpec
 from trainer.spec.events import EXIT_STOPPED, EXIT_USER_ERROR, parse_event
 
 STEPS = 3
+FILES = ("model/model.safetensors", "optimizer.safetensors")
 ROUNDING = 1e-5
 """Of a gradient as one vector, relatively; and of a metric, where it is not below 1."""
 
@@ -57,7 +58,7 @@ def spec_of(data: Path, **changes: dict[str, Any]) -> dict[str, Any]:
         "model": {"id": "builtin/tiny-arith"},
         "algorithm": {"kl_coef": 0.01, "entropy_coef": 0.001},
         "rollout": {"group_size": 4, "max_new_tokens": 4},
-        "optim": {"lr": 1e-4, "prompts_per_step": 6, "prompts_per_update": 3},
+        "optim": {"lr": 3e-5, "prompts_per_step": 6, "prompts_per_update": 3},
         "train": {"steps": STEPS},
         "eval": [{"name": "held_out", "data": str(data), "every": 2, "max_problems": 3, "temperature": 0.7}],
         "checkpoint": {"every": 1, "keep_last": 9},
@@ -95,23 +96,23 @@ def assert_same_metrics(found: dict[int, dict[str, Any]], expected: dict[int, di
             assert found[step][key] == close, (step, key)
 
 
-def difference(found: Path, expected: Path) -> float:
-    """Of two safetensors files as one vector each, relatively."""
+def difference(found: Path, expected: Path, ending: str = "") -> float:
+    """Of the tensors, whose names end so, in two safetensors files: as one vector each, relatively."""
     one, other = load_file(found), load_file(expected)
     assert {name: tensor.shape for name, tensor in one.items()} == {n: tensor.shape for n, tensor in other.items()}
-    squares = sum((one[name] - other[name]).double().square().sum() for name in other)
-    return float((squares / sum(tensor.double().square().sum() for tensor in other.values())) ** 0.5)
-
-
-def gradient_difference(found: Any, expected: Any) -> float:
-    """Of the gradients of the first step: a tenth of them is AdamW's first moment after one update."""
-    found, expected = (load_file(run.checkpoint(1) / "optimizer.safetensors") for run in (found, expected))
-    assert found.keys() == expected.keys()
-    moments = [name for name in expected if name.endswith("|exp_avg")]
-    squares = sum((found[name] - expected[name]).double().square().sum() for name in moments)
-    size = sum(expected[name].double().square().sum() for name in moments)
+    names = [name for name in other if name.endswith(ending)]
+    size = sum(other[name].double().square().sum() for name in names)
     assert size > 0
-    return float((squares / size) ** 0.5)
+    return float((sum((one[name] - other[name]).double().square().sum() for name in names) / size) ** 0.5)
+
+
+def assert_same_state(found: Any, expected: Any, step: int) -> None:
+    """Weights and optimizer state after `step`."""
+    weights, states = ([run.checkpoint(step) / file for run in (found, expected)] for file in FILES)
+    assert difference(*weights) < ROUNDING
+    assert difference(*states, "|step") == 0
+    assert difference(*states, "|exp_avg") < ROUNDING
+    assert difference(*states, "|exp_avg_sq") < ROUNDING
 
 
 def test_two_ranks_sample_and_measure_what_one_does(runs: tuple[Any, Any, dict[str, Any]]):
@@ -137,10 +138,8 @@ def test_their_files_are_those_of_one(runs: tuple[Any, Any, dict[str, Any]]):
         for run in (alone, together)
     ]
     assert files[0] == files[1]
-    last = [run.checkpoint(STEPS) for run in (together, alone)]
-    assert difference(*(folder / "model" / "model.safetensors" for folder in last)) < ROUNDING
-    assert difference(*(folder / "optimizer.safetensors" for folder in last)) < ROUNDING
-    states = [json.loads((folder / "state.json").read_text()) for folder in last]
+    assert_same_state(together, alone, STEPS)
+    states = [json.loads((run.checkpoint(STEPS) / "state.json").read_text()) for run in (alone, together)]
     assert states[0]["order"] == states[1]["order"]
     results = [(run.folder / "evals" / "held_out" / "2.jsonl").read_text() for run in (alone, together)]
     assert results[0] == results[1]
@@ -156,8 +155,7 @@ def test_a_checkpoint_is_gone_on_from_by_any_number_of_ranks(
     assert run.codes == [0] * after, run.log
     assert run.events[0][0].resumed_from == 1
     assert_same_metrics(run.metrics(), {step: alone.metrics()[step] for step in (2, 3)})
-    for file in ("model/model.safetensors", "optimizer.safetensors"):
-        assert difference(run.checkpoint(STEPS) / file, alone.checkpoint(STEPS) / file) < ROUNDING
+    assert_same_state(run, alone, STEPS)
 
 
 MISTRAL = {"model": {"id": "path/mistral"}, "algorithm": {"preset": "grpo", "entropy_coef": 0.01}}
@@ -180,7 +178,9 @@ def test_the_gradient_is_that_of_one_rank(
     one_update = {"prompts_per_step": 4, "prompts_per_update": 4, **KINDS[kind].get("optim", {})}
     spec = spec_of(data, **{**KINDS[kind], "optim": one_update, "train": {"steps": 1}, "eval": []})
     alone, together = one_and_two(new_run, tmp_path, spec, "--models-dir", str(models))
-    assert gradient_difference(together, alone) < ROUNDING
+    # A tenth of the gradient is AdamW's first moment after one update.
+    moments = [each.checkpoint(1) / "optimizer.safetensors" for each in (together, alone)]
+    assert difference(*moments, "|exp_avg") < ROUNDING
     assert_same_metrics(together.metrics(), alone.metrics())
     files = [sorted(path.name for path in (each.checkpoint(1) / "model").iterdir()) for each in (alone, together)]
     assert files[0] == files[1]
