@@ -49,6 +49,8 @@ def main() -> int:
 def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Event) -> int:
     spec = read_spec(arguments.spec)
     ranks = arguments.ranks or spec.ranks
+    if ranks > 1 and spec.backend == "verl":
+        raise RunError("ranks_of_verl", "--ranks is for backend: asym; verl has the GPUs of resources.gpus")
     if ranks > 1 and arguments.rank is None:
         return launch(sys.argv[1:], ranks, events, stop)
     # torch and transformers take seconds to import; a bad spec should not have to wait for them.
@@ -177,6 +179,8 @@ def parse_arguments() -> argparse.Namespace:
     pairs = [pair.partition("=") for pair in arguments.data]
     if not all(separator for _, separator, _ in pairs):
         parser.error("--data takes REF=FILE")
+    if arguments.ranks is not None and arguments.ranks < 1:
+        parser.error("--ranks must be at least 1")
     arguments.data = {reference: Path(file) for reference, _, file in pairs}
     return arguments
 

@@ -84,7 +84,7 @@ def join(rank: int, size: int, rendezvous: Path, *, on_cpu: bool) -> Iterator[Wo
         torch.cuda.set_device(rank)
     torch.distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if gpus else "gloo",
-        init_method=rendezvous.absolute().as_uri(),
+        store=torch.distributed.FileStore(str(rendezvous), size),  # type: ignore[attr-defined]
         rank=rank,
         world_size=size,
         timeout=PATIENCE,
