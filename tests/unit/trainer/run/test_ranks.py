@@ -229,6 +229,14 @@ def test_gpus_that_are_not_there_are_missed(run: Any, data: Path):
     assert (events[-1].type, events[-1].code) == ("failed", "too_few_gpus")
 
 
+def test_verl_has_ranks_of_its_own(run: Any, data: Path):
+    model, reward = {"id": "path/mistral"}, {"kind": "math"}
+    verl = {"name": "x", "backend": "verl", "model": model, "data": {"train": str(data)}, "reward": reward}
+    events = run.start(verl, "--ranks", "2")
+    assert run.codes == [EXIT_USER_ERROR]
+    assert events[-1].code == "ranks_of_verl"
+
+
 def test_vllm_is_refused(data: Path):
     with pytest.raises(ValidationError, match="samples on one GPU"):
         JobSpec.model_validate(spec_of(data, resources={"gpus": 2}, rollout={"engine": "vllm"}))
