@@ -53,7 +53,10 @@ def evaluate(context: typer.Context) -> None:
     """
     require("trainer")
     argv = [sys.executable, "-m", "trainer.eval_checkpoint", *context.args]
-    if not sys.stdout.isatty() or {"-h", "--help"} & set(context.args):
+    if {"-h", "--help"} & set(context.args):
+        typer.echo(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+        return
+    if not sys.stdout.isatty():
         raise typer.Exit(_run(argv))
     with _start(argv, stderr=None) as process:
         events = [json.loads(line) for line in process.stdout or ()]
