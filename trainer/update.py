@@ -18,6 +18,7 @@ from trainer.losses import (
     top_entropy_mask,
 )
 from trainer.models import Policy
+from trainer.offloaded_adamw import OffloadedAdamW
 from trainer.ranks import ALONE, World
 from trainer.recompute import recomputed_layers
 from trainer.sequences import Sequences, packed_positions, shares
@@ -59,17 +60,16 @@ class Updated:
     """[T], likewise."""
 
 
-def make_optimizer(policy: Policy, spec: OptimSpec) -> torch.optim.AdamW:
+def make_optimizer(policy: Policy, spec: OptimSpec) -> torch.optim.Optimizer:
     """AdamW over float32 weights; weight decay on matrices only, as is usual."""
-    named = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
-    return torch.optim.AdamW(
-        [
-            {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": spec.weight_decay},
-            {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=spec.lr,
-        betas=(spec.adam_beta1, spec.adam_beta2),
-    )
+    trained = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": spec.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    # On a CPU there is nowhere to offload to.
+    kind = OffloadedAdamW if spec.offload and policy.device.type != "cpu" else torch.optim.AdamW
+    return kind(groups, lr=spec.lr, betas=(spec.adam_beta1, spec.adam_beta2))
 
 
 def learning_rate(spec: OptimSpec, step: int) -> float:
@@ -218,5 +218,6 @@ def restore_optimizer(policy: Policy, optimizer: torch.optim.Optimizer, tensors:
     for name, value in tensors.items():
         parameter_name, key = name.rsplit("|", 1)
         parameter = parameters[parameter_name]
-        # AdamW keeps its step counter on the CPU and its moments beside the weights.
-        optimizer.state[parameter][key] = value if key == "step" else own_part(value, parameter)
+        # AdamW keeps its step counter on the CPU and its moments beside the weights, unless they are offloaded.
+        stays = key == "step" or isinstance(optimizer, OffloadedAdamW)
+        optimizer.state[parameter][key] = value if stays else own_part(value, parameter)

@@ -104,6 +104,8 @@ class OptimSpec(SpecPart):
     max_tokens_per_micro_batch: Literal["auto"] | Count = "auto"
     """Prompt and response tokens, padding included, that one forward and backward pass may hold. auto: estimated from
     the device's memory. Either is halved, with an event, when the memory turns out to be too small."""
+    offload: bool = False
+    """Keep AdamW's moments in the machine's memory and step there: 8 bytes a parameter on a GPU instead of 16."""
     gradient_checkpointing: bool = False
     """Compute each layer's activations again in the backward pass instead of keeping them: less memory, more time."""
 
@@ -237,6 +239,8 @@ class JobSpec(SpecPart):
             raise ValueError(f"checkpoint.keep_best {best!r} names no benchmark of eval {names}")
         if self.rollout.engine == "vllm" and not self.vllm_samples_it:
             raise ValueError(f"{VllmSpec.TEMPERATURES}; rollout.engine hf samples at any")
+        if self.optim.offload and self.ranks > 1:
+            raise ValueError("optim.offload is for one GPU; several spread the optimizer's state over themselves")
         if self.rollout.engine == "vllm" and self.ranks > 1:
             raise ValueError(VllmSpec.ONE_GPU)
         return self

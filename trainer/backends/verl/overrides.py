@@ -145,6 +145,7 @@ def _model(spec: JobSpec, paths: Paths) -> Iterator[tuple[str, Value]]:
     yield f"{ACTOR}.strategy", "fsdp2"
     yield f"{ACTOR}.fsdp_config.model_dtype", "fp32"
     yield f"{ACTOR}.fsdp_config.dtype", computed
+    yield f"{ACTOR}.fsdp_config.optimizer_offload", spec.optim.offload
     yield "actor_rollout_ref.ref.fsdp_config.dtype", computed
     yield f"{ROLLOUT}.dtype", computed
     lora = spec.model.lora
