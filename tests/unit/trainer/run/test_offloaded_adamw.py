@@ -84,5 +84,5 @@ def test_several_gpus_spread_the_state_instead():
         "optim": {"offload": True},
     }
     assert JobSpec.model_validate(spec).optim.offload
-    with pytest.raises(ValidationError, match="optim.offload is for one GPU"):
+    with pytest.raises(ValidationError, match="offload is for one GPU"):
         JobSpec.model_validate({**spec, "resources": {"gpus": 2}})
