@@ -40,7 +40,7 @@ def load_policy(
     cache_dir: where the builtin models are made. models_dir: the only place where path/NAME is looked for.
     ModelError when the model is missing or cannot be trained here; ValueError for an id of no known form.
     """
-    places = _Places(cache_dir, models_dir, torch.device(device))
+    places = Places(cache_dir, models_dir, torch.device(device))
     return places.load(model_id, places.folder(model_id, model_dir))
 
 
@@ -59,7 +59,7 @@ def load_lora_policy(
     fresh one drawn from `seed`. Everything else as in `load_policy`."""
     from trainer.models.lora import add_adapter
 
-    places = _Places(cache_dir, models_dir, torch.device(device))
+    places = Places(cache_dir, models_dir, torch.device(device))
     kept = None if adapter_dir is None else adapter_folder.kept_base(adapter_dir)
     folder = kept or places.folder(model_id, model_dir)
     # Other jobs' checkpoints may be gone by the time this adapter is read, and adapters are no base by their id.
@@ -72,7 +72,9 @@ def load_lora_policy(
 
 
 @dataclass(frozen=True)
-class _Places:
+class Places:
+    """Where models are looked for and loaded to."""
+
     cache_dir: Path
     models_dir: Path | None
     device: torch.device

@@ -15,7 +15,7 @@ from trainer.models import ModelError
 from trainer.models.adapter_folder import holds_adapter
 
 # The resolver of load_policy: what a model id names must be the same folder for both backends.
-from trainer.models.sources import _Places
+from trainer.models.sources import Places
 from trainer.prompts import UNANSWERED, PromptSet, build_prompts
 from trainer.rewards import Permits, VerifierPool
 from trainer.run import Folders, open_verifier
@@ -119,7 +119,7 @@ class _Files:
 
 
 def _model_folder(spec: JobSpec, folders: Folders) -> Path:
-    places = _Places(folders.cache, folders.models, torch.device("cpu"))
+    places = Places(folders.cache, folders.models, torch.device("cpu"))
     folder = places.folder(spec.model.id, folders.model)
     if holds_adapter(folder):
         raise ModelError(f"{spec.model.id} is a LoRA adapter, and verl needs a whole model: merge it into its base")
