@@ -15,7 +15,7 @@ def models_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, models_cache: Path) -> dict[str, str]:
+def without_service(tmp_path: Path, models_cache: Path) -> dict[str, str]:
     """For commands without a service: a home of their own with the builtin models in it."""
     home = tmp_path / "home"
     home.mkdir()

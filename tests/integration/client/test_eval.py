@@ -12,10 +12,10 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def asym(environment: dict[str, str], tmp_path: Path) -> Run:
+def asym(without_service: dict[str, str], tmp_path: Path) -> Run:
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "client", *arguments]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=without_service, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     return run
 

@@ -13,7 +13,7 @@ def train(*arguments: str) -> list[str]:
 
 
 def test_metrics_come_as_json_lines_and_a_run_can_be_taken_up_again(
-    environment: dict[str, str], write_spec: Callable[..., Path], tmp_path: Path
+    without_service: dict[str, str], write_spec: Callable[..., Path], tmp_path: Path
 ) -> None:
     spec = write_spec(steps=100_000)
     # From another folder: data paths are relative to the spec's own.
@@ -21,7 +21,7 @@ def test_metrics_come_as_json_lines_and_a_run_can_be_taken_up_again(
     elsewhere.mkdir()
     options = [str(spec), "--run-dir", "run"]
     with subprocess.Popen(
-        train(*options), env=environment, cwd=elsewhere, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        train(*options), env=without_service, cwd=elsewhere, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         first = json.loads(process.stdout.readline())
@@ -40,7 +40,7 @@ def test_metrics_come_as_json_lines_and_a_run_can_be_taken_up_again(
     spec.write_text(json.dumps(content))
     again = subprocess.run(
         train(*options, "--resume", "latest"),
-        env=environment,
+        env=without_service,
         cwd=elsewhere,
         capture_output=True,
         text=True,
@@ -52,14 +52,14 @@ def test_metrics_come_as_json_lines_and_a_run_can_be_taken_up_again(
 
 
 def test_a_spec_that_is_wrong_is_2_and_names_the_field(
-    environment: dict[str, str], write_spec: Callable[..., Path], tmp_path: Path
+    without_service: dict[str, str], write_spec: Callable[..., Path], tmp_path: Path
 ) -> None:
     spec = write_spec()
     content = json.loads(spec.read_text())
     content["rollout"]["group_size"] = 1
     spec.write_text(json.dumps(content))
     result = subprocess.run(
-        train(str(spec)), env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        train(str(spec)), env=without_service, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
     assert result.stdout == ""

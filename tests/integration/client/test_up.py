@@ -211,8 +211,9 @@ def test_a_job_by_the_command_line_from_files_to_completions(platform: Platform,
 
 
 def test_a_job_that_is_cancelled_ends_watching_with_1(platform: Platform, write_spec: WriteSpec) -> None:
-    submitted = platform.cli("submit", str(write_spec(steps=100_000)), "--json")
-    job = json.loads(submitted.stdout)["id"]
+    spec = str(write_spec(steps=100_000))
+    other, job = (json.loads(platform.cli("submit", spec, "--json").stdout)["id"] for _ in range(2))
+    assert platform.cli("cancel", other).returncode == 0
     with subprocess.Popen(
         [sys.executable, "-m", "client", "watch", job], env=platform.environment, stderr=subprocess.PIPE, text=True
     ) as watching:
@@ -224,9 +225,9 @@ def test_a_job_that_is_cancelled_ends_watching_with_1(platform: Platform, write_
     assert f"{job} cancelled" in rest
 
     listed = json.loads(platform.cli("jobs", "--json").stdout)
-    both = [each["id"] for each in listed][:2]
-    compared = platform.cli("compare", *both, "--keys", "group/accuracy")
-    assert all(each in compared.stdout for each in both)
+    assert [each["id"] for each in listed][:2] == [job, other]
+    compared = platform.cli("compare", job, other, "--keys", "group/accuracy")
+    assert all(each in compared.stdout for each in (job, other))
 
 
 def test_an_invalid_spec_is_2_and_names_the_field(platform: Platform, write_spec: WriteSpec) -> None:

@@ -127,9 +127,15 @@ def test_a_rank_that_ends_badly_without_a_word_ends_the_run(start: Callable[...,
     assert process.returncode == 7
 
 
-def test_a_stop_reaches_every_rank(start: Callable[..., Any]):
-    process = start(f"say('done', step=0)\nstop.wait()\nif rank == 0: say('stopped', step=1)\nsys.exit({EXIT_STOPPED})")
-    process.stdout.readline()
+def test_a_stop_reaches_every_rank(start: Callable[..., Any], fifo: Path):
+    process = start(
+        "file = open(os.environ['FIFO'], 'w')\nprint('here', file=file, flush=True)\nstop.wait()\n"
+        f"if rank == 0: say('stopped', step=1)\nsys.exit({EXIT_STOPPED})",
+        FIFO=str(fifo),
+    )
+    with fifo.open() as ranks:
+        # Both: a rank that has not yet said what a SIGTERM means to it would die of one.
+        assert [ranks.readline(), ranks.readline()] == ["here\n", "here\n"]
     process.send_signal(signal.SIGTERM)
     assert [event["type"] for event in said(process)] == ["stopped"]
     assert process.returncode == EXIT_STOPPED
