@@ -58,7 +58,6 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
 
     from trainer import checkpoint
     from trainer.backends.verl import checkpoints as verl_checkpoints
-    from trainer.backends.verl.run import run_verl
     from trainer.loop import train
     from trainer.models import ModelError
     from trainer.ranks import ALONE, join
@@ -97,6 +96,9 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
     )
     try:
         if on_verl:
+            # It brings Parquet along, which other runs need not wait for.
+            from trainer.backends.verl.run import run_verl
+
             return run_verl(spec, folders, events, stop.is_set, python=arguments.verl_python, **options)
         with others as world, open_training(spec, folders, events, world=world, **options) as training:
             finished = train(training, stop.is_set)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from trainer import checkpoint
 from trainer.engines import open_engine
@@ -24,7 +25,7 @@ from trainer.rollouts import Decoder, Sampler
 from trainer.run_warnings import WarningState
 from trainer.sampling_order import SamplingOrder
 from trainer.sharding import shard
-from trainer.spec.dataset import detect_format, read_problems, tiny_arith_offenders
+from trainer.spec.dataset import Problem, detect_format, read_problems, tiny_arith_offenders
 from trainer.spec.events import Started
 from trainer.spec.job import Columns, JobSpec
 from trainer.spec.model import LoraSpec
@@ -84,7 +85,7 @@ def open_training(
         if reference is not None and reference.model is not policy.model:
             shard(reference, world)
     optimizer = make_optimizer(policy, spec.optim)
-    prompts = load_prompts(spec, spec.data.train, spec.data.columns, policy, folders, events)
+    prompts = load_prompts(spec, spec.data.train, spec.data.columns, policy.tokenizer, folders, events)
     order = SamplingOrder(len(prompts), spec.optim.prompts_per_step, spec.seed)
     decode = Decoder(policy.tokenizer)
     with (
@@ -267,21 +268,34 @@ def restore(training: Training, loaded: checkpoint.Loaded) -> None:
 
 def load_benchmark(spec: JobSpec, index: int, policy: Policy, folders: Folders, events: EventStream) -> PromptSet:
     benchmark = spec.eval[index]
-    prompts = load_prompts(spec, benchmark.data, benchmark.columns, policy, folders, events)
+    prompts = load_prompts(spec, benchmark.data, benchmark.columns, policy.tokenizer, folders, events)
     return PromptSet(prompts.prompts[: benchmark.max_problems], prompts.dropped)
 
 
-def load_prompts(
-    spec: JobSpec, reference: str, columns: Columns, policy: Policy, folders: Folders, events: EventStream
-) -> PromptSet:
-    """The prompts of one data set. What is dropped is said with its rows; RunError when nothing is left."""
+def read_data(
+    folders: Folders, reference: str, columns: Columns, unanswered: list[int] | None = None
+) -> Iterator[Problem]:
+    """The problems of one data set (`read_problems`); RunError when there is no file for it."""
     path = folders.data.get(reference)
     if path is None or not path.is_file():
         raise RunError("data_not_found", f"there is no file for the data {reference!r}" + (f": {path}" if path else ""))
     with path.open("rb") as file:
         data_format = detect_format(path.name, file.read(65536))
+    return read_problems(path, data_format, columns, unanswered=unanswered)
+
+
+def load_prompts(
+    spec: JobSpec,
+    reference: str,
+    columns: Columns,
+    tokenizer: PreTrainedTokenizerBase,
+    folders: Folders,
+    events: EventStream,
+) -> PromptSet:
+    """The prompts of one data set. What is dropped is said with its rows; RunError when nothing is left."""
     if spec.model.id == "builtin/tiny-arith":
-        offenders = tiny_arith_offenders(read_problems(path, data_format, columns), spec.data.prompt_template, limit=20)
+        problems = read_data(folders, reference, columns)
+        offenders = tiny_arith_offenders(problems, spec.data.prompt_template, limit=20)
         if offenders:
             raise RunError(
                 "unknown_characters",
@@ -290,8 +304,8 @@ def load_prompts(
             )
     unanswered: list[int] = []
     prompts = build_prompts(
-        read_problems(path, data_format, columns, unanswered=unanswered),
-        policy.tokenizer,
+        read_data(folders, reference, columns, unanswered),
+        tokenizer,
         max_prompt_tokens=spec.data.max_prompt_tokens,
         system_prompt=spec.data.system_prompt,
         prompt_template=spec.data.prompt_template,

@@ -1,6 +1,5 @@
 """What lies ready before verl starts: the model's folder, and the prompts that the spec lets through, as Parquet."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,8 @@ from trainer.models.adapter_folder import holds_adapter
 
 # The resolver of load_policy: what a model id names must be the same folder for both backends.
 from trainer.models.sources import Places
-from trainer.prompts import UNANSWERED, PromptSet, build_prompts
 from trainer.rewards import Permits, VerifierPool
-from trainer.run import Folders, open_verifier
-from trainer.spec.dataset import Problem, detect_format, read_problems, tiny_arith_offenders
+from trainer.run import Folders, load_prompts, open_verifier, read_data
 from trainer.spec.job import Columns, JobSpec
 from trainer.verifiability import check_verifiers
 
@@ -67,55 +64,12 @@ class _Files:
 
     def write(self, path: Path, source: str, reference: str, columns: Columns, limit: int | None) -> tuple[int, int]:
         """Write the usable prompts of a data set, the first `limit` of them; how many there are and were dropped."""
-        found, unanswered = self._prompts(reference, columns)
+        found = load_prompts(self.spec, reference, columns, self.tokenizer, self.folders, self.events)
         kept = found.prompts[:limit]
         check_verifiers(self.spec, reference, kept, self.verifier, self.events)
         rows = {prompt.row for prompt in kept}
-        problems = (problem for problem in self._problems(reference, columns, []) if problem.row in rows)
-        return write_parquet(path, problems, source, self.spec.data), found.dropped_count + len(unanswered)
-
-    def _prompts(self, reference: str, columns: Columns) -> tuple[PromptSet, list[int]]:
-        data = self.spec.data
-        if self.spec.model.id == "builtin/tiny-arith":
-            problems = self._problems(reference, columns, [])
-            offenders = tiny_arith_offenders(problems, data.prompt_template, limit=20)
-            if offenders:
-                raise RunError(
-                    "unknown_characters",
-                    f"prompts of {reference} have characters that {self.spec.model.id} does not know; rows "
-                    f"{', '.join(map(str, offenders))}",
-                )
-        unanswered: list[int] = []
-        found = build_prompts(
-            self._problems(reference, columns, unanswered),
-            self.tokenizer,
-            max_prompt_tokens=data.max_prompt_tokens,
-            system_prompt=data.system_prompt,
-            prompt_template=data.prompt_template,
-            chat_template_kwargs=data.chat_template_kwargs,
-        )
-        dropped = {**found.dropped, UNANSWERED: unanswered}
-        for reason, rows in dropped.items():
-            if rows:
-                self.events.log(
-                    "warning",
-                    "prompts_dropped",
-                    f"{len(rows)} prompts of {reference} dropped: {reason.replace('_', ' ')}; rows "
-                    f"{', '.join(map(str, rows[:10]))}{' ...' if len(rows) > 10 else ''}",
-                    reason=reason,
-                    count=len(rows),
-                )
-        if not len(found):
-            raise RunError("no_prompts", f"no prompt of {reference} is usable, see the log")
-        return found, unanswered
-
-    def _problems(self, reference: str, columns: Columns, unanswered: list[int]) -> Iterator[Problem]:
-        path = self.folders.data.get(reference)
-        if path is None or not path.is_file():
-            raise RunError("data_not_found", f"there is no file for the data {reference!r}")
-        with path.open("rb") as file:
-            data_format = detect_format(path.name, file.read(65536))
-        yield from read_problems(path, data_format, columns, unanswered=unanswered)
+        problems = (problem for problem in read_data(self.folders, reference, columns) if problem.row in rows)
+        return write_parquet(path, problems, source, self.spec.data), found.dropped_count
 
 
 def _model_folder(spec: JobSpec, folders: Folders) -> Path:
