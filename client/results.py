@@ -52,6 +52,10 @@ class Job(TypedDict):
     failure: Failure | None
     queue: QueueInfo | None
     """Of a queued job; lists leave it out."""
+    cloned_from: str | None
+    """The job whose spec it was made of."""
+    retry_of: str | None
+    """The ended job that it goes on for."""
     spec: NotRequired[dict[str, Any]]
     """The resolved spec; lists leave it out."""
 

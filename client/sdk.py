@@ -151,9 +151,27 @@ class Asym:
         return self._ask(job_id, "pause")
 
     def resume(self, job_id: str) -> Job:
+        """Queue a paused job; one that is still pausing is queued once it is paused."""
         return self._ask(job_id, "resume")
 
-    def _ask(self, job_id: str, action: Literal["cancel", "pause", "resume"]) -> Job:
+    def retry(self, job_id: str) -> Job:
+        """A new job that goes on from the last checkpoint of a failed or cancelled one. Twice is once."""
+        return self._ask(job_id, "retry")
+
+    def clone(
+        self, job_id: str, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Job:
+        """A new job with the spec of this one but for `changes`, a part of a spec (JSON merge patch)."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        path = f"/jobs/{job_id}/clone"
+        result: Job = self._transport.json("POST", path, body=dict(changes or {}), headers=headers, repeatable=True)
+        return result
+
+    def delete_job(self, job_id: str) -> None:
+        """Delete an ended job with all that it left. AsymError 409 while it runs, or another job begins with it."""
+        self._transport.json("DELETE", f"/jobs/{job_id}")
+
+    def _ask(self, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]) -> Job:
         # Asking twice is asking once.
         result: Job = self._transport.json("POST", f"/jobs/{job_id}/{action}", repeatable=True)
         return result

@@ -37,8 +37,12 @@ T = TypeVar("T", Dataset, Job, Key)
 
 
 def of_team(identity: Identity, entity: type[Owned]) -> ColumnElement[bool]:
-    """The condition under which a row is the caller's team's. Every tenant-facing query has it from here."""
-    return entity.team_id == identity.team_id
+    """The condition under which a row is the caller's team's. Every tenant-facing query has it from here.
+
+    Deleted jobs are nobody's. (Data sets and keys that are gone stay readable to the jobs that were made with them.)
+    """
+    theirs = entity.team_id == identity.team_id
+    return theirs & entity.deleted_at.is_(None) if entity is Job else theirs
 
 
 def find(

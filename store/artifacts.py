@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -77,6 +77,16 @@ class Artifacts:
         """The run directory of one attempt of a job; not created."""
         return self.root / attempt_path(job_id, attempt)
 
+    def attempts_on_disk(self, job_id: str) -> list[int]:
+        """The attempts of a job that have a run directory."""
+        folder = self.attempt_dir(job_id, 1).parent
+        return sorted(int(path.name) for path in _listed(folder) if path.name.isdecimal())
+
+    def checkpoints_on_disk(self, job_id: str, attempts: Iterable[int]) -> set[str]:
+        """Relative paths of all checkpoint folders of these attempts, half-written ones included."""
+        folders = [self.attempt_dir(job_id, attempt) / "checkpoints" for attempt in attempts]
+        return {str(path.relative_to(self.root)) for folder in folders for path in _listed(folder)}
+
     def resolve(self, relative: str) -> Path:
         """A stored relative path as a real one. UnsafePath for the root itself and what leaves it, links included."""
         path = PurePosixPath(relative)
@@ -93,6 +103,18 @@ def attempt_path(job_id: str, attempt: int) -> str:
     if not _JOB_ID.fullmatch(job_id) or attempt < 1:
         raise UnsafePath(f"not a job's attempt: {job_id!r}, {attempt!r}")
     return f"jobs/{job_id}/attempts/{attempt}"
+
+
+def job_path(job_id: str) -> str:
+    """A job's folder, relative to the artifact root."""
+    return str(PurePosixPath(attempt_path(job_id, 1)).parent.parent)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _sync_folder(folder: Path) -> None:

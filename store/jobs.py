@@ -8,10 +8,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, defer
 
+from store import checkpoints
 from store.access import Identity, find, of_team, require_member
 from store.errors import Conflict, FieldProblem, Invalid
 from store.ids import new_id
@@ -25,7 +26,13 @@ WITHOUT_SPEC = defer(Job.spec, raiseload=True)
 
 
 def create(
-    session: Session, identity: Identity, spec: JobSpec, *, priority: int = 0, idempotency_key: str | None = None
+    session: Session,
+    identity: Identity,
+    spec: JobSpec,
+    *,
+    priority: int = 0,
+    idempotency_key: str | None = None,
+    cloned_from: str | None = None,
 ) -> tuple[Job, bool]:
     """Queue a job. (job, True), or (the first job, False) when this key came before with the same payload.
 
@@ -51,6 +58,8 @@ def create(
             priority=priority,
             max_attempts=spec.resources.max_attempts,
             steps=spec.train.steps,
+            base_checkpoint=base_checkpoint(spec),
+            cloned_from=cloned_from,
             idempotency_key=idempotency_key,
             idempotency_hash=None if idempotency_key is None else digest,
         )
@@ -83,13 +92,13 @@ def check_references(session: Session, identity: Identity, spec: JobSpec) -> Non
         )
     )
     errors: list[FieldProblem] = [{"loc": loc, "msg": f"no data set {id!r}"} for loc, id in refs if id not in known]
-    source, name = parse_model_id(spec.model.id)
-    if source == "job":
-        job_id, _, step = name.partition("@")
+    if (base := base_checkpoint(spec)) is not None:
+        job_id, _, step = base.partition("@")
         found = session.scalars(
             select(Checkpoint.step)
             .join(Job, Job.id == Checkpoint.job_id)
-            .where(of_team(identity, Job), Job.id == job_id, Checkpoint.step == int(step), usable_checkpoint())
+            .where(of_team(identity, Job), Job.id == job_id, Checkpoint.step == int(step), checkpoints.usable())
+            .with_for_update(read=True)
         ).one_or_none()
         if found is None:
             errors.append({"loc": ["body", "model", "id"], "msg": f"no checkpoint of step {step} of job {job_id!r}"})
@@ -97,9 +106,10 @@ def check_references(session: Session, identity: Identity, spec: JobSpec) -> Non
         raise Invalid(errors)
 
 
-def usable_checkpoint() -> ColumnElement[bool]:
-    """The condition under which a checkpoint's files are there and belong to the run as it went on."""
-    return Checkpoint.deleted_at.is_(None) & Checkpoint.superseded_at.is_(None)
+def base_checkpoint(spec: JobSpec) -> str | None:
+    """`JOB_ID@STEP` where the model is another job's checkpoint."""
+    source, name = parse_model_id(spec.model.id)
+    return name if source == "job" else None
 
 
 def get(session: Session, identity: Identity, job_id: str) -> Job:
@@ -141,8 +151,14 @@ def request_pause(session: Session, identity: Identity, job_id: str) -> Job:
     """Hold a job: at once when queued, else after its next checkpoint. Conflict when it ended or is being cancelled."""
     job = _for_change(session, identity, job_id)
     match job.status:
-        case JobStatus.PAUSED | JobStatus.PAUSING:
+        case JobStatus.PAUSED:
             pass
+        case JobStatus.PAUSING if not job.resume_after_pause:
+            pass
+        case JobStatus.PAUSING:
+            job.resume_after_pause = False
+            append(session, [event_row(job.id, job.attempt, "message", "pause requested again", {})])
+            announce(session, job.id)
         case JobStatus.QUEUED:
             move(session, job, JobStatus.PAUSED, "paused")
         case JobStatus.RUNNING:
@@ -153,19 +169,31 @@ def request_pause(session: Session, identity: Identity, job_id: str) -> Job:
 
 
 def resume(session: Session, identity: Identity, job_id: str) -> Job:
-    """Queue a paused job again, behind those that wait now. Conflict while it is still pausing, or when it ended."""
+    """Queue a paused job again, behind those that wait now; one that is still pausing, as soon as it is paused.
+
+    Conflict when it ended or is being cancelled.
+    """
     job = _for_change(session, identity, job_id)
     match job.status:
         case JobStatus.QUEUED | JobStatus.RUNNING:
             pass
         case JobStatus.PAUSED:
-            job.queued_at = session.scalars(select(func.clock_timestamp())).one()
-            move(session, job, JobStatus.QUEUED, "resumed")
+            requeue(session, job)
+        case JobStatus.PAUSING if job.resume_after_pause:
+            pass
         case JobStatus.PAUSING:
-            raise Conflict(f"{job_id} is still pausing: resume it once it is paused")
+            job.resume_after_pause = True
+            append(session, [event_row(job.id, job.attempt, "message", "resume requested, once it is paused", {})])
+            announce(session, job.id)
         case _:
             raise Conflict(f"{job_id} is {job.status} and cannot be resumed")
     return job
+
+
+def requeue(session: Session, job: Job) -> None:
+    """A locked, paused job goes behind those that wait now."""
+    job.queued_at = session.scalars(select(func.clock_timestamp())).one()
+    move(session, job, JobStatus.QUEUED, "resumed")
 
 
 def _for_change(session: Session, identity: Identity, job_id: str) -> Job:

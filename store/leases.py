@@ -8,30 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, text, update
 from sqlalchemy.orm import Session
 
+from store.checkpoints import StoredCheckpoint
 from store.errors import LeaseLost, NotFound
 from store.fencing import hold, lock
-from store.jobs import usable_checkpoint
+from store.jobs import requeue
 from store.journal import announce, move, storable
-from store.models import Checkpoint, Job, Worker
+from store.models import Job, Worker
 from store.recording import record as record
 from store.status import LEASED, JobStatus
-from trainer.spec.job import CheckpointSpec
 
 _CONTENDERS = 32
 """How many jobs a claim looks at, best first: more than the claims that are under way at the same moment."""
 
 _COUNTED = 256
 """Up to how many running jobs of a team are counted to compare teams; beyond it they count as equally busy."""
-
-
-@dataclass(frozen=True)
-class StoredCheckpoint:
-    step: int
-    path: str
-    """Relative to the artifact root."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class Claim:
     gpus: int
     """How many of the worker's GPUs it takes; 0: one CPU slot."""
     resume: StoredCheckpoint | None
-    """The newest checkpoint to go on from; None: from the beginning."""
+    """The newest checkpoint to go on from, its own or that of the job it continues; None: from the beginning."""
 
 
 class Failure(TypedDict):
@@ -101,7 +94,8 @@ WITH me AS (
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM picked, me WHERE jobs.id = picked.id
     RETURNING
-        jobs.id, jobs.attempt, jobs.spec, jobs.team_id, jobs.worker_id, coalesce(jobs.gpus, least(me.gpus, 1)) AS gpus
+        jobs.id, jobs.attempt, jobs.spec, jobs.team_id, jobs.worker_id, coalesce(jobs.gpus, least(me.gpus, 1)) AS gpus,
+        jobs.continues
 ), noted AS (
     INSERT INTO job_events (job_id, attempt, level, type, message, data)
     SELECT id, attempt, 'info', 'state', 'running', jsonb_build_object('status', 'running', 'worker_id', worker_id)
@@ -110,8 +104,8 @@ WITH me AS (
 SELECT claimed.*, resume.step, resume.path
 FROM claimed LEFT JOIN LATERAL (
     SELECT step, path FROM checkpoints
-    WHERE job_id = claimed.id AND deleted_at IS NULL AND superseded_at IS NULL
-    ORDER BY step DESC LIMIT 1
+    WHERE job_id IN (claimed.id, claimed.continues) AND deleted_at IS NULL AND superseded_at IS NULL
+    ORDER BY job_id = claimed.id DESC, step DESC LIMIT 1
 ) AS resume ON true
 """)  # noqa: S608 - composed of constants of this package
 
@@ -187,9 +181,11 @@ def finish(
         if failure is None:
             raise ValueError("a failed job needs its failure")
         _fail(session, job, failure)
+    elif status is JobStatus.PAUSED:
+        _pause(session, job)
     else:
         move(session, job, status, status.value)
-    return status
+    return job.status
 
 
 def release(
@@ -222,59 +218,18 @@ def release(
         }
         _fail(session, job, failure)
     elif job.status is JobStatus.PAUSING:
-        move(session, job, JobStatus.PAUSED, "paused", {"evidence": list(evidence)})
+        _pause(session, job, evidence)
     else:
         data = {"crashed": crashed, "code": code, "evidence": list(evidence)} if crashed else {"crashed": False}
         move(session, job, JobStatus.QUEUED, f"queued again: {message}" if crashed else "queued again", data)
     return job.status
 
 
-def usable_checkpoints(session: Session, job_id: str) -> list[StoredCheckpoint]:
-    """All that a new attempt may go on from, newest first: the next best is for when a manifest does not verify."""
-    rows = session.execute(
-        select(Checkpoint.step, Checkpoint.path)
-        .where(Checkpoint.job_id == job_id, usable_checkpoint())
-        .order_by(Checkpoint.step.desc())
-    )
-    return [StoredCheckpoint(step, path) for step, path in rows]
-
-
-def model_checkpoint(session: Session, team_id: str, job_id: str, step: int) -> StoredCheckpoint:
-    """The checkpoint that a model id `job/JOB_ID@STEP` of the team's job means. NotFound when it is gone."""
-    path = session.scalars(
-        select(Checkpoint.path)
-        .join(Job, Job.id == Checkpoint.job_id)
-        .where(Job.id == job_id, Job.team_id == team_id, Checkpoint.step == step, usable_checkpoint())
-    ).one_or_none()
-    if path is None:
-        raise NotFound("checkpoint", f"{job_id}@{step}")
-    return StoredCheckpoint(step, path)
-
-
-def prunable_checkpoints(session: Session, job_id: str, attempt: int) -> list[StoredCheckpoint]:
-    """Those whose files may go: superseded, or outside what the spec's `checkpoint` section keeps. Oldest first.
-
-    LeaseLost when the attempt no longer holds the job, so that an attempt that was replaced deletes nothing.
-    """
-    hold(session, job_id, attempt)
-    keep = CheckpointSpec.model_validate(session.scalars(select(Job.spec["checkpoint"]).where(Job.id == job_id)).one())
-    rows = session.scalars(
-        select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None)).order_by(Checkpoint.step)
-    ).all()
-    kept = keep.retained({row.step: row.score for row in rows if row.superseded_at is None})
-    return [
-        StoredCheckpoint(row.step, row.path) for row in rows if row.superseded_at is not None or row.step not in kept
-    ]
-
-
-def mark_checkpoint_deleted(session: Session, job_id: str, attempt: int, step: int) -> None:
-    """Note, before the files go, that nothing may start from this checkpoint again. LeaseLost as above."""
-    hold(session, job_id, attempt)
-    session.execute(
-        update(Checkpoint)
-        .where(Checkpoint.job_id == job_id, Checkpoint.step == step, Checkpoint.deleted_at.is_(None))
-        .values(deleted_at=func.clock_timestamp())
-    )
+def _pause(session: Session, job: Job, evidence: Sequence[str] = ()) -> None:
+    move(session, job, JobStatus.PAUSED, "paused", {"evidence": list(evidence)} if evidence else None)
+    if job.resume_after_pause:
+        job.resume_after_pause = False
+        requeue(session, job)
 
 
 def _fail(session: Session, job: Job, failure: Failure) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from store.status import LEASED, JobStatus
+from store.status import LEASED, TERMINAL, JobStatus
 
 
 class StatusText(TypeDecorator[JobStatus]):
@@ -62,6 +62,8 @@ class Base(DeclarativeBase):
 _NOW = func.clock_timestamp()
 _LEASED = text("status in ({})".format(", ".join(f"'{status}'" for status in sorted(LEASED))))
 _QUEUED = text(f"status = '{JobStatus.QUEUED}'")
+_ENDED = text("status in ({})".format(", ".join(f"'{status}'" for status in sorted(TERMINAL))))
+_TO_TIDY = text(f"{_ENDED} AND (tidied_at IS NULL OR deleted_at IS NOT NULL)")
 _ORDER = (text("priority DESC"), "queued_at", "id")
 """In which queued jobs of one team are taken."""
 
@@ -135,6 +137,8 @@ class Job(Base):
         Index("ix_jobs_claim_auto", "team_id", *_ORDER, postgresql_where=text(f"{_QUEUED} AND gpus IS NULL")),
         Index("ix_jobs_queue", *_ORDER, postgresql_where=_QUEUED),
         Index("ix_jobs_leased_by_team", "team_id", postgresql_where=_LEASED),
+        Index("ix_jobs_base_checkpoint", "base_checkpoint", postgresql_where=text("base_checkpoint IS NOT NULL")),
+        Index("ix_jobs_to_tidy", "id", postgresql_where=_TO_TIDY),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -165,6 +169,20 @@ class Job(Base):
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     idempotency_key: Mapped[str | None]
     idempotency_hash: Mapped[str | None]
+    resume_after_pause: Mapped[bool] = mapped_column(server_default=text("false"))
+    """A resume that came while the job was still pausing."""
+    base_checkpoint: Mapped[str | None]
+    """`JOB_ID@STEP` where the model is another job's checkpoint, which stays as long as this job has not ended."""
+    cloned_from: Mapped[str | None]
+    """The job whose spec this one was made of. Only a note: that job may be gone."""
+    retry_of: Mapped[str | None] = mapped_column(unique=True)
+    """The ended job that this one goes on for. Only a note, too; but there is one retry of a job."""
+    continues: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    """The job whose newest checkpoint a retry begins from as long as it has none of its own."""
+    tidied_at: Mapped[datetime | None]
+    """Since the job ended, its folder has been rid of what nothing can start from."""
+    deleted_at: Mapped[datetime | None]
+    """Nobody sees it any more; its files and then its rows go as soon as a worker gets to it."""
 
 
 class JobMetric(Base):

@@ -32,6 +32,8 @@ class Settings(BaseModel):
     """What confines the code of `reward.kind: python`; without one such jobs are refused."""
     lease_seconds: Seconds = 15.0
     sweep_seconds: Seconds = 5.0
+    tidy_seconds: Seconds = 30.0
+    """How often a worker looks for ended and deleted jobs whose files can go."""
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
 
     @classmethod
@@ -56,7 +58,15 @@ class Settings(BaseModel):
             given["http_verifiers"] = parse_http_verifiers(split_http_verifiers(env.get("ASYM_HTTP_VERIFIERS", "")))
         except ValueError as error:
             raise SettingsError(f"ASYM_HTTP_VERIFIERS: {error}") from error
-        for field in ("database_url", "broker_url", "sandbox", "lease_seconds", "sweep_seconds", "max_upload_bytes"):
+        for field in (
+            "database_url",
+            "broker_url",
+            "sandbox",
+            "lease_seconds",
+            "sweep_seconds",
+            "tidy_seconds",
+            "max_upload_bytes",
+        ):
             if value := env.get(f"ASYM_{field.upper()}"):
                 given[field] = value
         try:

@@ -23,6 +23,7 @@ from worker.listener import Listener
 from worker.preparation import Preparation
 from worker.slots import offered_gpus, visible_gpus
 from worker.supervisor import Registration, Supervisor
+from worker.tidying import Tidying
 
 log = logging.getLogger("worker")
 
@@ -42,12 +43,13 @@ def main() -> int:
         print(f"worker: {error}", file=sys.stderr)
         return 2
 
-    # One job uses up to two connections at once (its lease, its events), the supervisor one more.
-    database = Database(database_url, pool_size=2 * (len(gpus) + arguments.cpu_slots) + 1)
+    # One job uses up to two connections at once (its lease, its events); the supervisor and tidying one more each.
+    database = Database(database_url, pool_size=2 * (len(gpus) + arguments.cpu_slots) + 2)
+    artifacts = Artifacts(settings.artifacts)
     host = socket.gethostname()
     supervisor = Supervisor(
         database,
-        Preparation(settings, Artifacts(settings.artifacts), database, os.environ),
+        Preparation(settings, artifacts, database, os.environ),
         Registration(
             name=arguments.name or f"{host}-{os.getpid()}",
             host=host,
@@ -61,6 +63,7 @@ def main() -> int:
         ring=lambda: ring(broker_url),
     )
     listener = Listener(broker_url, supervisor.look)
+    tidying = Tidying(database, artifacts, settings.tidy_seconds)
 
     # put() is the one thing here that is safe inside a signal handler: setting an Event there can deadlock.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -68,6 +71,7 @@ def main() -> int:
         signal.signal(signum, lambda received, _frame: signals.put(received))
     supervisor.start()
     listener.start()
+    tidying.start()
     signals.get()
     log.info("leaving: trainers may write a checkpoint first (again to leave at once)")
     hurry = threading.Event()
@@ -77,6 +81,7 @@ def main() -> int:
         hurry.set()
 
     threading.Thread(target=wait_for_another, daemon=True).start()
+    tidying.stop()
     supervisor.drain(hurry)
     listener.stop(_HANG_UP_SECONDS)
     log.info("left")

@@ -211,7 +211,7 @@ class Attempt:
             crashed = recorder.refused is not None or not stopped
             resumed = self.job.claim.resume
             if failed is not None and failed.code == CHECKPOINT_DAMAGED and resumed is not None:
-                self._insist(lambda: self.job.forget_checkpoint(resumed.step))  # the next goes on from the one before
+                self._insist(lambda: self.job.forget_checkpoint(resumed.path))  # the next goes on from the one before
             evidence = [*heard.last_lines, how_it_ended(exit_code)]
             status = self._insist(lambda: self.job.release(crashed=crashed, message=ending, evidence=evidence))
         log.info("%s: %s, now %s", self.job, ending, status)

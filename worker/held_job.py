@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from store import leases
+from store import checkpoints, leases
 from store.database import Database
 from store.leases import Claim, Failure
 from store.status import JobStatus
@@ -59,20 +59,15 @@ class HeldJob:
                 message=message,
             )
 
-    def forget_checkpoint(self, step: int) -> None:
+    def forget_checkpoint(self, path: str) -> None:
         """Nothing is to start from this checkpoint again."""
         with self._database.transaction() as session:
-            leases.mark_checkpoint_deleted(session, self.claim.job_id, self.claim.attempt, step)
+            checkpoints.forget(session, self.claim.job_id, self.claim.attempt, path)
 
-    def forget_superseded_checkpoints(self) -> tuple[set[str], set[str]]:
-        """Mark those deleted that the spec does not keep. Paths, relative to the artifact root: marked now, kept."""
-        job_id, attempt = self.claim.job_id, self.claim.attempt
+    def prune_checkpoints(self) -> checkpoints.Pruned:
+        """Mark those deleted that the spec does not keep."""
         with self._database.transaction() as session:
-            marked = leases.prunable_checkpoints(session, job_id, attempt)
-            for checkpoint in marked:
-                leases.mark_checkpoint_deleted(session, job_id, attempt, checkpoint.step)
-            kept = leases.usable_checkpoints(session, job_id)
-        return {checkpoint.path for checkpoint in marked}, {checkpoint.path for checkpoint in kept}
+            return checkpoints.prune(session, self.claim.job_id, self.claim.attempt)
 
     def _finish(
         self,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from store import datasets, leases
+from store import checkpoints, datasets
 from store.artifacts import Artifacts
 from store.database import Database
 from store.errors import NotFound
@@ -104,7 +104,7 @@ class Preparation:
             job_id, _, step = name.partition("@")
             try:
                 with self.database.transaction() as session:
-                    checkpoint = leases.model_checkpoint(session, claim.team_id, job_id, int(step))
+                    checkpoint = checkpoints.of_model(session, claim.team_id, job_id, int(step))
             except NotFound as error:
                 raise BadJobError("model_not_found", f"model {spec.model.id}: {error}") from error
             return _existing(self.artifacts.resolve(checkpoint.path) / "model")

@@ -1,12 +1,16 @@
 """What a job needs beyond a well-formed spec: its data sets, its model, and prompts that the model can read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api.model_catalog import missing_because
 from api.problems import Problem, all_invalid, all_missing, invalid, missing
+from api.spec_errors import readable_errors
 from api.state import ApiState
 from store import datasets, jobs
 from store.access import Identity
@@ -14,6 +18,7 @@ from store.errors import Invalid
 from store.models import Dataset
 from trainer.spec import JobSpec
 from trainer.spec.backend import refused
+from trainer.spec.changes import with_changes
 from trainer.spec.dataset import DataError, DataFormat, read_problems, tiny_arith_offenders
 from trainer.spec.job import Columns
 from trainer.spec.reward import parse_kind
@@ -32,12 +37,28 @@ def check_text(spec: JobSpec) -> None:
         raise all_invalid(errors)
 
 
-def check_references(session: Session, identity: Identity, spec: JobSpec) -> None:
-    """404 for each data set and checkpoint that the team does not have."""
+@contextmanager
+def missing_references() -> Iterator[None]:
+    """404 for what the store says the team does not have."""
     try:
-        jobs.check_references(session, identity, spec)
+        yield
     except Invalid as error:
         raise all_missing(error.errors) from error
+
+
+def changed(spec: dict[str, Any], changes: dict[str, Any]) -> JobSpec:
+    """A stored spec with changes; 422 that names each field that is wrong then."""
+    merged = with_changes(spec, changes)
+    try:
+        return JobSpec.model_validate(merged)
+    except ValidationError as error:
+        raise all_invalid(readable_errors(error.errors(), merged)) from error
+
+
+def check_references(session: Session, identity: Identity, spec: JobSpec) -> None:
+    """404 for each data set and checkpoint that the team does not have."""
+    with missing_references():
+        jobs.check_references(session, identity, spec)
 
 
 def check(session: Session, state: ApiState, identity: Identity, spec: JobSpec) -> list[str]:

@@ -1,7 +1,7 @@
-"""/jobs: create, look, cancel, pause, resume. What a job writes while it runs: api.metrics, api.events, api.history."""
+"""/jobs: create, look, steer, copy, delete. What a job writes while it runs: api.metrics, api.events, api.history."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Response
 from sqlalchemy.orm import Session
@@ -11,14 +11,13 @@ from api.jobs import admission
 from api.jobs.schemas import JobOut, JobSummary, QueueOut, Validation
 from api.openapi import SPEC_EXAMPLES, problems
 from api.paging import After, Limit, Page, page
-from api.problems import all_missing
-from api.state import State
-from store import jobs
-from store.errors import Invalid
+from api.state import ApiState, State
+from store import jobs, removal, successors
+from store.access import Identity
 from store.ids import new_id
 from store.models import Job
 from store.queue import queue_info
-from store.status import JobStatus
+from store.status import TERMINAL, JobStatus
 from trainer.spec import JobSpec
 
 Spec = Annotated[JobSpec, Body(openapi_examples=SPEC_EXAMPLES)]
@@ -29,6 +28,16 @@ IdempotencyKey = Annotated[
         max_length=255,
         pattern=r"^[\x20-\x7e]+$",
         description="Sent again with the same spec it gives the same job; with another spec, 409.",
+    ),
+]
+
+Changes = Annotated[
+    dict[str, Any] | None,
+    Body(
+        openapi_examples={
+            "the same again": {"value": {}},
+            "another beta": {"value": {"name": "beta_neg 0.2", "algorithm": {"beta_neg": 0.2}}},
+        }
     ),
 ]
 
@@ -47,20 +56,10 @@ def create_job(
     """Queue a job. 201; 200 with the first job when the Idempotency-Key came before with the same spec."""
     admission.check_text(spec)
     with state.database.transaction() as session:
-        try:
+        with admission.missing_references():
             job, created = jobs.create(session, member, spec, idempotency_key=idempotency_key)
-        except Invalid as error:
-            raise all_missing(error.errors) from error
-        if created:
-            # In the same transaction: what is refused leaves no row, and a repeated request finds its job first.
-            admission.check(session, state, member, spec)
-        created_job = JobOut.with_queue(job, queue_info(session, job))
-    response.headers["Location"] = f"/jobs/{job.id}"
-    if created:
-        after_commit.add_task(state.ring)
-    else:
-        response.status_code = 200
-    return created_job
+        answer = _admitted(session, state, member, spec, job, created)
+    return _answered(answer, created, response, state, after_commit)
 
 
 @router.post("/validate", responses=problems(404, 413))
@@ -104,26 +103,101 @@ def get_job(job_id: str, state: State, caller: Caller) -> JobOut:
         return _shown(session, jobs.get(session, caller, job_id))
 
 
+@router.delete("/{job_id}", status_code=204, responses=problems(403, 404, 409))
+def delete_job(job_id: str, state: State, member: Member) -> None:
+    """Delete an ended job with its metrics, rollouts, log and checkpoints; the disk is free a little later.
+
+    409 while it has not ended (cancel it first), and while another job is to begin with one of its checkpoints.
+    """
+    with state.database.transaction() as session:
+        removal.request_delete(session, member, job_id)
+
+
 @router.post("/{job_id}/cancel", responses=problems(403, 404, 409))
-def cancel_job(job_id: str, state: State, member: Member) -> JobOut:
+def cancel_job(job_id: str, state: State, member: Member, after_commit: BackgroundTasks) -> JobOut:
     """End a job: at once when no worker has it, else as soon as its worker hears of it. Twice is once."""
     with state.database.transaction() as session:
-        return _shown(session, jobs.request_cancel(session, member, job_id))
+        job = _shown(session, jobs.request_cancel(session, member, job_id))
+    return _told(job, state, after_commit)
 
 
 @router.post("/{job_id}/pause", responses=problems(403, 404, 409))
-def pause_job(job_id: str, state: State, member: Member) -> JobOut:
+def pause_job(job_id: str, state: State, member: Member, after_commit: BackgroundTasks) -> JobOut:
     """Hold a job: at once when queued, else after a checkpoint. Its GPUs are free then. Twice is once."""
     with state.database.transaction() as session:
-        return _shown(session, jobs.request_pause(session, member, job_id))
+        job = _shown(session, jobs.request_pause(session, member, job_id))
+    return _told(job, state, after_commit)
 
 
 @router.post("/{job_id}/resume", responses=problems(403, 404, 409))
 def resume_job(job_id: str, state: State, member: Member, after_commit: BackgroundTasks) -> JobOut:
-    """Queue a paused job again; it goes on from its last checkpoint. Twice is once."""
+    """Queue a paused job again; it goes on from its last checkpoint. One that is pausing is queued once it is paused.
+
+    Twice is once.
+    """
     with state.database.transaction() as session:
         job = _shown(session, jobs.resume(session, member, job_id))
-    if job.status is JobStatus.QUEUED:
+    return _told(job, state, after_commit)
+
+
+@router.post("/{job_id}/clone", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413)})
+def clone_job(
+    job_id: str,
+    state: State,
+    member: Member,
+    response: Response,
+    after_commit: BackgroundTasks,
+    changes: Changes = None,
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut:
+    """Queue a new job with this one's spec and the changes given; this one may be in any status.
+
+    The body is a part of a spec, as JSON merge patch: what it names replaces, null goes back to the default. Another
+    `algorithm.preset` or `reward.kind` replaces that section whole. `{}` is the same run again.
+    """
+    with state.database.transaction() as session:
+        source = jobs.get(session, member, job_id)
+    spec = admission.changed(source.spec, changes or {})
+    admission.check_text(spec)
+    with state.database.transaction() as session:
+        with admission.missing_references():
+            job, created = successors.clone(session, member, job_id, spec, idempotency_key=idempotency_key)
+        answer = _admitted(session, state, member, spec, job, created)
+    return _answered(answer, created, response, state, after_commit)
+
+
+@router.post("/{job_id}/retry", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409)})
+def retry_job(job_id: str, state: State, member: Member, response: Response, after_commit: BackgroundTasks) -> JobOut:
+    """Queue a new job that goes on from the last checkpoint of a failed or cancelled one, with its spec and metrics.
+
+    201; 200 with the retry that there is. What has ended stays as it is: the new job names it in `retry_of`.
+    """
+    with state.database.transaction() as session:
+        with admission.missing_references():
+            job, created = successors.retry(session, member, job_id)
+        answer = _admitted(session, state, member, JobSpec.model_validate(job.spec), job, created)
+    return _answered(answer, created, response, state, after_commit)
+
+
+def _admitted(session: Session, state: ApiState, member: Identity, spec: JobSpec, job: Job, created: bool) -> JobOut:
+    if created:
+        # In the same transaction: what is refused leaves no row, and a repeated request finds its job first.
+        admission.check(session, state, member, spec)
+    return _shown(session, job)
+
+
+def _answered(job: JobOut, created: bool, response: Response, state: ApiState, after_commit: BackgroundTasks) -> JobOut:
+    response.headers["Location"] = f"/jobs/{job.id}"
+    if created:
+        after_commit.add_task(state.ring)
+    else:
+        response.status_code = 200
+    return job
+
+
+def _told(job: JobOut, state: ApiState, after_commit: BackgroundTasks) -> JobOut:
+    """A worker may have to do something now: it hears of it at once instead of with its next renewal."""
+    if job.status not in TERMINAL | {JobStatus.PAUSED}:
         after_commit.add_task(state.ring)
     return job
 

@@ -29,6 +29,8 @@ JOB_EXAMPLE = {
     "eta_seconds": 10.6,
     "failure": None,
     "queue": None,
+    "cloned_from": None,
+    "retry_of": None,
 }
 
 
@@ -86,6 +88,10 @@ class JobSummary(BaseModel):
     failure: FailureOut | None
     queue: QueueOut | None = None
     """Null unless the job is queued; lists leave it null (see GET /queue)."""
+    cloned_from: str | None
+    """The job whose spec it was made of."""
+    retry_of: str | None
+    """The ended job that it goes on for."""
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -135,5 +141,8 @@ def _fields(job: Job) -> dict[str, Any]:
         "seconds_per_step": job.seconds_per_step,
         "eta_seconds": eta,
     }
-    names = ("id", "name", "status", "attempt", "created_at", "started_at", "finished_at", "failure")
+    names = (
+        *("id", "name", "status", "attempt", "created_at", "started_at", "finished_at", "failure"),
+        *("cloned_from", "retry_of"),
+    )
     return {**{name: getattr(job, name) for name in names}, "progress": progress, "eta_seconds": eta}

@@ -1,4 +1,4 @@
-"""Commands that make and steer jobs: submit, jobs, watch, cancel, pause, resume."""
+"""Commands that make and steer jobs: submit, jobs, watch, cancel, pause, resume, clone, retry, delete."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, job_…")]
 
+Watching = Annotated[bool, typer.Option("--watch", help="Show the progress; exit 1 unless the job succeeds.")]
+
 
 def register(app: typer.Typer) -> None:
-    for command in (submit, jobs, watch, cancel, pause, resume):
+    for command in (submit, jobs, watch, cancel, pause, resume, clone, retry, delete):
         app.command()(command)
 
 
 def submit(
     spec: Annotated[Path, typer.Argument(help="YAML or JSON. Data: ds_… ids, or files, which are uploaded first.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Show the progress; exit 1 unless the job succeeds.")] = False,
+    watch: Watching = False,
     name: Annotated[str | None, typer.Option(help="Instead of the spec's name.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -34,14 +36,17 @@ def submit(
         content["name"] = name
     with Asym() as asym:
         _upload_files(asym, content, spec)
-        job = asym.create_job(content)
-        if as_json:
-            print_json(job)
-        else:
-            print(job["id"])
-        _tell_next(asym, job, watching=watch)
-        if watch:
-            raise typer.Exit(_watch(asym, job["id"]))
+        _made(asym, asym.create_job(content), watch, as_json)
+
+
+def _made(asym: "Asym", job: "Job", watch: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(job)
+    else:
+        print(job["id"])
+    _tell_next(asym, job, watching=watch)
+    if watch:
+        raise typer.Exit(_watch(asym, job["id"]))
 
 
 def _upload_files(asym: "Asym", content: dict[str, Any], spec: Path) -> None:
@@ -141,6 +146,44 @@ def pause(job: JobId, as_json: AsJson = False) -> None:
 def resume(job: JobId, as_json: AsJson = False) -> None:
     """Queue a paused job again; it goes on from its last checkpoint."""
     _ask(job, "resume", as_json)
+
+
+def clone(
+    job: JobId,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="What differs, e.g. algorithm.beta_neg=0.2; repeat it."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Instead of the job's name.")] = None,
+    watch: Watching = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a job's spec again from the beginning, with changes."""
+    from client.sdk import Asym
+    from client.spec_changes import changes_of
+
+    changes = changes_of(change or [])
+    if name is not None:
+        changes["name"] = name
+    with Asym() as asym:
+        _made(asym, asym.clone(job, changes), watch, as_json)
+
+
+def retry(job: JobId, watch: Watching = False, as_json: AsJson = False) -> None:
+    """Go on with a failed or cancelled job from its last checkpoint, as a new job."""
+    from client.sdk import Asym
+
+    with Asym() as asym:
+        _made(asym, asym.retry(job), watch, as_json)
+
+
+def delete(job: JobId) -> None:
+    """Delete an ended job with its metrics, rollouts, log and checkpoints."""
+    from client.sdk import Asym
+
+    with Asym() as asym:
+        asym.delete_job(job)
+    remark(f"deleted {job}")
 
 
 def _ask(job_id: str, action: str, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from store import datasets, job_history, jobs, keys
+from store import datasets, job_history, jobs, keys, leases
 from store.access import Role
 from store.errors import Conflict, Forbidden, Invalid, NotFound
 from store.ids import new_id
@@ -36,7 +36,7 @@ PAUSE = {
 RESUME = {
     S.QUEUED: S.QUEUED,
     S.RUNNING: S.RUNNING,
-    S.PAUSING: None,
+    S.PAUSING: S.PAUSING,
     S.PAUSED: S.QUEUED,
     S.CANCELLING: None,
     S.CANCELLED: None,
@@ -67,7 +67,8 @@ def test_requests_in_every_status(database, identity, in_status, snapshot, state
     with database.transaction() as session:
         assert request_(session, identity, job_id).status is after
     once = snapshot(job_id)
-    assert (once == found) is (before is after)
+    noted = (request_, before) == (jobs.resume, S.PAUSING)  # for when it is paused
+    assert (once == found) is (before is after and not noted)
     with database.transaction() as session:
         assert request_(session, identity, job_id).status is after
     assert snapshot(job_id) == once, "asking twice is asking once"
@@ -75,6 +76,31 @@ def test_requests_in_every_status(database, identity, in_status, snapshot, state
     assert states(job_id)[-1] == row.status == after
     assert (row.finished_at is not None) is (after is S.CANCELLED)
     assert (row.lease_until is not None) is (after in {S.RUNNING, S.PAUSING, S.CANCELLING})
+
+
+@pytest.mark.parametrize("ending", ["paused", "released"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_resume_while_a_job_is_pausing_holds_once_it_is_paused(
+    database, identity, running, queue_job, states, job, claim, ending, again
+):
+    other = queue_job()
+    with database.transaction() as session:
+        jobs.request_pause(session, identity, running.job_id)
+        jobs.resume(session, identity, running.job_id)
+        if again:
+            jobs.request_pause(session, identity, running.job_id)  # the last word counts
+        if ending == "paused":
+            status = leases.finish(session, running.job_id, running.attempt, S.PAUSED)
+        else:
+            status = leases.release(session, running.job_id, running.attempt, crashed=False)
+    assert status is job(running.job_id).status is (S.PAUSED if again else S.QUEUED)
+    assert states(running.job_id)[-2:] == (["pausing", "paused"] if again else ["paused", "queued"])
+    assert claim().job_id == other, "it goes behind those that wait"
+    if not again:
+        assert claim().job_id == running.job_id
+        with database.transaction() as session:
+            jobs.request_pause(session, identity, running.job_id)
+            assert leases.finish(session, running.job_id, running.attempt + 1, S.PAUSED) is S.PAUSED
 
 
 def test_a_resumed_job_goes_behind_those_that_wait(database, identity, queue_job, claim):

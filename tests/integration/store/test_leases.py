@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, text, update
 
-from store import jobs, leases, workers
+from store import checkpoints, jobs, leases, workers
 from store.errors import Conflict, LeaseLost
 from store.models import Job
 from store.status import LEASED, TERMINAL, TRANSITIONS, JobStatus
@@ -25,8 +25,8 @@ FENCED = [
     lambda session, id, attempt: leases.release(session, id, attempt, crashed=True),
     lambda session, id, attempt: leases.release(session, id, attempt, crashed=False),
     lambda session, id, attempt: leases.renew(session, id, attempt, 60),
-    lambda session, id, attempt: leases.prunable_checkpoints(session, id, attempt),
-    lambda session, id, attempt: leases.mark_checkpoint_deleted(session, id, attempt, 1),
+    lambda session, id, attempt: checkpoints.prune(session, id, attempt),
+    lambda session, id, attempt: checkpoints.forget(session, id, attempt, f"jobs/{id}/attempts/1/checkpoints/1"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from store import job_history, jobs, leases
+from store import checkpoints, job_history, jobs, leases
 from store.errors import Invalid, NotFound
 from store.status import JobStatus
 from trainer.spec import events
@@ -153,8 +153,8 @@ def test_a_resumed_run_supersedes_what_it_does_again(record, running, again, his
         (4, False),
     ]
     with database.transaction() as session:
-        assert [found.step for found in leases.usable_checkpoints(session, running.job_id)] == [2]
-        assert [found.step for found in leases.prunable_checkpoints(session, running.job_id, 2)] == [4]
+        assert [found.step for found in checkpoints.newest_first(session, running.job_id)] == [2]
+        assert steps_of(checkpoints.prune(session, running.job_id, 2).marked) == [4]
     assert again(second).resume.step == 2
 
 
@@ -187,10 +187,28 @@ def test_old_and_worse_checkpoints_may_go_and_stay_gone(database, queue_job, cla
     scores = {1: 0.3, 2: 0.9, 3: 0.5, 4: None, 5: 0.1}
     record(claimed, 1, started(), *(checkpoint(number, score) for number, score in scores.items()))
     with database.transaction() as session:
-        assert [found.step for found in leases.prunable_checkpoints(session, claimed.job_id, 1)] == [1, 3]
-        leases.mark_checkpoint_deleted(session, claimed.job_id, 1, 1)
-        assert [found.step for found in leases.prunable_checkpoints(session, claimed.job_id, 1)] == [3]
-        assert [found.step for found in leases.usable_checkpoints(session, claimed.job_id)] == [5, 4, 3, 2]
+        pruned = checkpoints.prune(session, claimed.job_id, 1)
+        assert (steps_of(pruned.marked), steps_of(pruned.kept)) == ([1, 3], [2, 4, 5])
+        again = checkpoints.prune(session, claimed.job_id, 1)
+        assert (steps_of(again.marked), steps_of(again.kept)) == ([], [2, 4, 5])
+        assert [found.step for found in checkpoints.newest_first(session, claimed.job_id)] == [5, 4, 2]
+
+
+def test_a_checkpoint_that_another_job_is_to_begin_with_stays_until_that_has_ended(
+    database, identity, queue_job, claim, record
+):
+    queue_job(checkpoint={"every": 1, "keep_last": 1})
+    claimed = claim()
+    record(claimed, 1, started(), checkpoint(1), checkpoint(2))
+    user = queue_job(model={"id": f"job/{claimed.job_id}@1"})
+    with database.transaction() as session:
+        assert steps_of(checkpoints.prune(session, claimed.job_id, 1).kept) == [1, 2]
+        jobs.request_cancel(session, identity, user)
+        assert steps_of(checkpoints.prune(session, claimed.job_id, 1).marked) == [1]
+
+
+def steps_of(paths):
+    return sorted(int(path.rpartition("/")[2]) for path in paths)
 
 
 def test_text_that_postgres_cannot_hold_is_shown_and_kept_out(record, running, history):
@@ -223,13 +241,13 @@ def test_a_model_may_be_a_jobs_checkpoint(database, identity, record, running, m
     spec = make_spec(dataset.id, model={"id": f"job/{running.job_id}@2"})
     with database.transaction() as session:
         jobs.check_references(session, identity, spec)
-        found = leases.model_checkpoint(session, identity.team_id, running.job_id, 2)
+        found = checkpoints.of_model(session, identity.team_id, running.job_id, 2)
         assert found.path.endswith("checkpoints/2")
         with pytest.raises(NotFound):
-            leases.model_checkpoint(session, make_key().identity.team_id, running.job_id, 2)
-        leases.mark_checkpoint_deleted(session, running.job_id, running.attempt, 2)
+            checkpoints.of_model(session, make_key().identity.team_id, running.job_id, 2)
+        checkpoints.forget(session, running.job_id, running.attempt, found.path)
         with pytest.raises(NotFound):
-            leases.model_checkpoint(session, identity.team_id, running.job_id, 2)
+            checkpoints.of_model(session, identity.team_id, running.job_id, 2)
         with pytest.raises(Invalid) as caught:
             jobs.check_references(session, identity, spec)
     assert [error["loc"] for error in caught.value.errors] == [["body", "model", "id"]]
