@@ -1,5 +1,6 @@
 """Files of the platform: data sets by their hash, and one folder per attempt of a job. All under one root."""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -72,6 +73,15 @@ class Artifacts:
                 yield Incoming(path, file)
         finally:
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def content_lock(self, sha256: str) -> Iterator[None]:
+        """Nobody else stores or removes a data set's file of this content meanwhile."""
+        path = self.root / "locks" / f"{sha256[:2]}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def attempt_dir(self, job_id: str, attempt: int) -> Path:
         """The run directory of one attempt of a job; not created."""

@@ -4,14 +4,10 @@ Storing and removing a content are kept apart by a lock in the artifact folder, 
 just being created is never removed on behalf of one that is just being deleted.
 """
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from api.state import ApiState
 from store import datasets
 from store.access import Identity
-from store.artifacts import Artifacts, Incoming
+from store.artifacts import Incoming
 from store.models import Dataset
 
 
@@ -29,7 +25,7 @@ def store(
 ) -> Dataset:
     """Give the received file its place and its row: both or, as far as the two can be kept together, neither."""
     path = state.artifacts.dataset_path(incoming.sha256, format)
-    with _locked(state.artifacts, incoming.sha256), state.database.transaction() as session:
+    with state.artifacts.content_lock(incoming.sha256), state.database.transaction() as session:
         dataset = datasets.create(
             session,
             identity,
@@ -53,17 +49,8 @@ def delete(state: ApiState, identity: Identity, dataset_id: str) -> None:
     with state.database.transaction() as session:
         dataset = datasets.get(session, identity, dataset_id)
         datasets.delete(session, identity, dataset_id)
-    with _locked(state.artifacts, dataset.sha256):
+    with state.artifacts.content_lock(dataset.sha256):
         with state.database.transaction() as session:
             needed = datasets.blob_in_use(session, dataset.sha256)
         if not needed:
             state.artifacts.dataset_path(dataset.sha256, dataset.format).unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(artifacts: Artifacts, sha256: str) -> Iterator[None]:
-    path = artifacts.root / "locks" / f"{sha256[:2]}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,4 +1,4 @@
-"""`asym up` and `asym demo`, and the platform's parts one by one: `asym api|worker|dashboard|migrate`."""
+"""`asym up` and `asym demo`, and the platform's parts one by one: `asym api|worker|dashboard|migrate|doctor`."""
 
 import os
 import signal
@@ -26,8 +26,9 @@ def register(app: typer.Typer) -> None:
         ("worker", ("worker", "trainer"), "One worker alone (python -m worker)."),
         ("dashboard", ("dashboard",), "The dashboard alone (python -m dashboard)."),
         ("migrate", ("store",), "Bring the database to this version's schema (python -m store.migrate)."),
+        ("doctor", ("worker",), "Look at every part of the platform and say what is wrong (python -m worker.doctor)."),
     ):
-        module = "store.migrate" if name == "migrate" else name
+        module = {"migrate": "store.migrate", "doctor": "worker.doctor"}.get(name, name)
         _register_part(app, name, module, extras, summary)
 
 

@@ -12,8 +12,22 @@ from client.cli import app, main, training
 from client.extras import MissingExtras, require
 from client.front import free_port
 
-COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "train", "eval", "submit", "jobs", "watch", "cancel"]
-COMMANDS += ["pause", "resume", "logs", "metrics", "compare", "checkpoints", "rollouts", "datasets", "keys"]
+COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "doctor", "train", "eval", "submit", "jobs", "watch"]
+COMMANDS += [
+    "cancel",
+    "pause",
+    "resume",
+    "clone",
+    "retry",
+    "delete",
+    "logs",
+    "metrics",
+    "compare",
+    "checkpoints",
+    "rollouts",
+    "datasets",
+    "keys",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +61,9 @@ def test_help_lists_every_command() -> None:
     assert listed == COMMANDS
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("api", "worker", "dashboard", "migrate")])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c not in ("api", "worker", "dashboard", "migrate", "doctor")]
+)
 def test_every_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
