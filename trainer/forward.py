@@ -9,6 +9,7 @@ EOS.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ from trainer.sequences import (
     shares,
     whole_batches,
 )
-from trainer.sharding import whole
+from trainer.sharding import is_sharded, whole
 from trainer.shared_prompts import can_share_prompts, shared_prompt_states
 
 
@@ -68,6 +69,17 @@ def response_statistics(
         yield Statistics(rollouts, logp.float(), entropy.float())
 
 
+@contextmanager
+def weights_cast_once(policy: Policy, compute_dtype: torch.dtype) -> Iterator[None]:
+    """Within it all passes share one copy of each weight in the compute dtype, instead of making their own.
+
+    The weights must not change meanwhile. Those that are spread over ranks are still made whole for each pass: a kept
+    copy would be what spreading them saves.
+    """
+    with nullcontext() if is_sharded(policy) else autocast(policy.device, compute_dtype):
+        yield
+
+
 @torch.no_grad()
 def score(
     policy: Policy,
@@ -87,7 +99,7 @@ def score(
     entropy = torch.zeros(int(lengths.sum()))
     positions = packed_positions(lengths)
     own = shares(sequences, world.size)[world.rank]
-    with whole(policy):
+    with whole(policy), weights_cast_once(policy, compute_dtype):
         for part in response_statistics(policy, sequences.select(own), temperature, compute_dtype, max_tokens):
             where = torch.cat([positions[own[i]] for i in part.rollouts])
             logp[where] = part.logp.cpu()

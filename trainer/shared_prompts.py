@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from trainer.models import Policy, autocast, position_ids
+from trainer.models import Policy, autocast, backward, position_ids
 from trainer.recompute import recomputes_layers
 from trainer.sequences import PromptBatch
 from trainer.sharding import is_sharded
@@ -52,7 +52,7 @@ def shared_prompt_states(
         (part, leaf.grad.to(part.dtype)) for part, leaf in zip(left, leaves, strict=True) if leaf.grad is not None
     ]
     if reached:
-        torch.autograd.backward([part for part, _ in reached], [gradient for _, gradient in reached])
+        backward([part for part, _ in reached], [gradient for _, gradient in reached])
 
 
 def _prompt_pass(

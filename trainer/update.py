@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import RunError
-from trainer.forward import response_statistics
+from trainer.forward import response_statistics, weights_cast_once
 from trainer.losses import (
     LossInputs,
     LossStats,
@@ -17,7 +17,7 @@ from trainer.losses import (
     policy_loss,
     top_entropy_mask,
 )
-from trainer.models import Policy
+from trainer.models import Policy, backward
 from trainer.offloaded_adamw import OffloadedAdamW
 from trainer.ranks import ALONE, World
 from trainer.recompute import recomputed_layers
@@ -177,11 +177,11 @@ def update(
             )
             if not math.isfinite(outputs.loss.item()):
                 raise RunError("loss_not_finite", f"the loss became {outputs.loss.item()} in step {step}", step=step)
-            outputs.loss.backward()  # type: ignore[no-untyped-call]
+            backward([outputs.loss])
             collected.append(outputs.stats)
         return collected
 
-    with recomputed_layers(policy, spec.optim.gradient_checkpointing):
+    with recomputed_layers(policy, spec.optim.gradient_checkpointing), weights_cast_once(policy, compute_dtype):
         collected = budget.run(add_up_gradients)
     for parameter in policy.model.parameters():
         # An update without any gradient still is one: AdamW's moments decay and move the weights.

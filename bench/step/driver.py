@@ -176,7 +176,8 @@ def make_workload(arguments: argparse.Namespace, work: Path) -> Workload:
         threads=arguments.threads,
         seed=arguments.seed,
         micro_batch=micro_batch,
-        asym_max_tokens=micro_batch * (longest + arguments.new_tokens),
+        # As many rollouts as TRL's micro-batch: here they share their prompt.
+        asym_max_tokens=longest + micro_batch * arguments.new_tokens,
         asym_diagnostics_every=arguments.diagnostics_every,
         trl_gradient_checkpointing=arguments.trl_gradient_checkpointing,
         trl_weights=arguments.trl_weights,

@@ -13,6 +13,7 @@ smollm2.py         builtin/smollm2-135m-instruct, unpacked from the package that
 from trainer.models.errors import ModelError as ModelError
 from trainer.models.policy import Policy as Policy
 from trainer.models.policy import autocast as autocast
+from trainer.models.policy import backward as backward
 from trainer.models.policy import position_ids as position_ids
 from trainer.models.sources import load_lora_policy as load_lora_policy
 from trainer.models.sources import load_policy as load_policy

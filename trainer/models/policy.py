@@ -4,6 +4,7 @@ Log-probs are left to `trainer.logprobs` (from the hidden states and the head, i
 `trainer.engines`, the optimizer and train/eval mode to the loop. Shapes: B rows, T tokens, D hidden size, V vocabulary.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,6 +28,12 @@ def autocast(device: torch.device, compute_dtype: torch.dtype) -> AbstractContex
     if compute_dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=compute_dtype)
+
+
+def backward(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor] | None = None) -> None:
+    """`torch.autograd.backward` in the dtypes of the forward pass, also where autocast is on around it."""
+    with torch.autocast(outputs[0].device.type, enabled=False):
+        torch.autograd.backward(outputs, gradients)
 
 
 class Policy:

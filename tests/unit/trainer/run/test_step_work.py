@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import trainer.loop
 from trainer.event_stream import EventStream
 from trainer.loop import Training, train_step
 from trainer.run import Folders, open_training
@@ -111,3 +113,39 @@ def test_the_realised_changes_cost_one_pass_over_the_step(spec: dict[str, object
         assert (work.trained, work.scored) == (PROMPTS * GROUP_TOKENS, PROMPTS * GROUP_TOKENS)
         # Prompts and responses of the update, and the same of the diagnostics.
         assert work.passes == 4
+
+
+class Casts(TorchDispatchMode):
+    """How often each weight is copied in bfloat16."""
+
+    def __init__(self, weights: set[int]) -> None:
+        super().__init__()
+        self.counts = dict.fromkeys(weights, 0)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func is torch.ops.aten._to_copy.default and kwargs["dtype"] == torch.bfloat16:
+            pointer = args[0].data_ptr()
+            if pointer in self.counts:
+                self.counts[pointer] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_an_update_rounds_each_weight_once_for_all_its_passes(
+    spec: dict[str, object], tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    spec["model"] = {"id": "builtin/tiny-arith", "dtype": "bfloat16"}
+    spec["algorithm"] = {"preset": "reinforce"}
+    spec["optim"] = {"prompts_per_step": PROMPTS, "max_tokens_per_micro_batch": GROUP_TOKENS}
+    with opened(spec, tmp_path, model_cache) as training:
+        layers = [module for module in training.policy.backbone.modules() if isinstance(module, torch.nn.Linear)]
+        casts = Casts({layer.weight.data_ptr() for layer in layers})
+        work, update = Work(training), trainer.loop.update
+
+        def watched(*arguments: object, **keywords: object) -> object:
+            with casts:
+                return update(*arguments, **keywords)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(trainer.loop, "update", watched)
+        train_step(training, 1)
+    assert work.passes >= 2 * PROMPTS
+    assert set(casts.counts.values()) == {1}
