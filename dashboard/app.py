@@ -35,7 +35,7 @@ def _navigate(api: Asym) -> None:
         runs.show(api, open_run)
 
     def run_page() -> None:
-        run.show(api, compare_with)
+        run.show(api, open_run, compare_with)
 
     def compare_page() -> None:
         compare.show(api)

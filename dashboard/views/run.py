@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn, TypeAlias
 
 import streamlit as st
 import yaml
@@ -30,7 +30,10 @@ BADGES: dict[str, tuple[Any, str]] = {
 }
 
 
-def show(api: Asym, compare_with: Callable[[str], None]) -> None:
+OpenRun: TypeAlias = Callable[[str], NoReturn]
+
+
+def show(api: Asym, open_run: OpenRun, compare_with: Callable[[str], None]) -> None:
     job_id = st.query_params.get("job", "")
     if not job_id:
         st.info("No run is chosen. Open one from the list of runs.")
@@ -39,7 +42,7 @@ def show(api: Asym, compare_with: Callable[[str], None]) -> None:
         feed = Feed(api)
         job = feed.get(f"job/{job_id}", lambda api: api.job(job_id))
         every = _every(job["status"])
-        _title(api, job, compare_with)
+        _title(api, job, open_run, compare_with)
         st.fragment(run_every=every)(_state)(api, job_id, job["status"])
         left, right = st.columns([4, 1.2], vertical_alignment="bottom")
         section = left.segmented_control(
@@ -60,13 +63,15 @@ def _every(status: str) -> float | None:
     return live.IDLE if status == "paused" else None
 
 
-def _title(api: Asym, job: Mapping[str, Any], compare_with: Callable[[str], None]) -> None:
+def _title(api: Asym, job: Mapping[str, Any], open_run: OpenRun, compare_with: Callable[[str], None]) -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.header(wording.inert(job["name"]), anchor=False, width="content")
         with st.container(horizontal=True, width="content"):
             for action in _actions(job["status"]):
                 if st.button(action.capitalize(), key=f"do-{action}", icon=ACTION_ICONS[action]):
-                    _confirm(api, job["id"], job["name"], action)
+                    _confirm(api, job["id"], job["name"], action, open_run)
+            if st.button("Clone", icon=":material/content_copy:"):
+                _clone(api, job["id"], job["name"], open_run)
             if st.button("Compare", icon=":material/stacked_line_chart:"):
                 compare_with(job["id"])
 
@@ -76,26 +81,55 @@ def _actions(status: str) -> list[str]:
         return ["pause", "cancel"]
     if status in ("pausing", "paused"):
         return ["resume", "cancel"]
-    return []
+    return ["retry"] if status in ("failed", "cancelled") else []
 
 
-ACTION_ICONS = {"pause": ":material/pause:", "resume": ":material/play_arrow:", "cancel": ":material/cancel:"}
+ACTION_ICONS = {
+    "pause": ":material/pause:",
+    "resume": ":material/play_arrow:",
+    "cancel": ":material/cancel:",
+    "retry": ":material/replay:",
+}
 CONSEQUENCES = {
     "pause": "It writes a checkpoint after the step in hand and frees its GPUs. It can be resumed.",
     "resume": "It goes back to the queue and goes on from its last checkpoint.",
-    "cancel": "It stops after the step in hand. A cancelled run cannot be resumed.",
+    "cancel": "It stops after the step in hand. What it learned up to its last checkpoint can be retried from there.",
+    "retry": "A new run goes on from its last checkpoint, with its metrics up to there. This one stays as it is.",
 }
 
 
 @st.dialog("Please confirm")
-def _confirm(api: Asym, job_id: str, name: str, action: str) -> None:
+def _confirm(api: Asym, job_id: str, name: str, action: str, open_run: OpenRun) -> None:
     st.write(f"**{action.capitalize()} {wording.inert(name)}?**")
     st.code(job_id, language=None)
     st.write(CONSEQUENCES[action])
     if st.button(f"{action.capitalize()} this run", type="primary", key=f"confirm-{action}"):
         with live.api_trouble():
-            {"pause": api.pause, "resume": api.resume, "cancel": api.cancel}[action](job_id)
+            ask = {"pause": api.pause, "resume": api.resume, "cancel": api.cancel, "retry": api.retry}[action]
+            now = ask(job_id)
+            if now["id"] != job_id:
+                open_run(now["id"])
             st.rerun()
+
+
+@st.dialog("Run it again")
+def _clone(api: Asym, job_id: str, name: str, open_run: OpenRun) -> None:
+    st.write(f"A new run with the spec of **{wording.inert(name)}**, from the beginning.")
+    given = st.text_area(
+        "What differs", placeholder="name: lower beta\nalgorithm:\n  beta_neg: 0.2", help="A part of a spec, in YAML."
+    )
+    if st.button("Start the new run", type="primary", key="confirm-clone"):
+        try:
+            changes = yaml.safe_load(given) or {}
+        except yaml.YAMLError as error:
+            st.error("This is not YAML:")
+            st.code(str(error), language=None)
+            return
+        if not isinstance(changes, dict):
+            st.error("Write what differs as `key: value` lines, as in a spec.")
+            return
+        with live.api_trouble():
+            open_run(api.clone(job_id, changes)["id"])
 
 
 def _state(api: Asym, job_id: str, shown: str) -> None:

@@ -176,6 +176,33 @@ def test_cancel_acts_on_the_run_it_names(page, stack, api, running, submit):
     assert api.job(running)["status"] == "running"
 
 
+def test_a_cancelled_run_is_retried_and_cloned_with_changes(page, stack, api, running, submit):
+    first = submit("arith-again", 5)
+    api.cancel(first)
+    page.goto(f"{stack.url}/run?job={first}")
+    page.get_by_role("button", name="Retry", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry this run").click()
+    page.wait_for_url(lambda url: "job=" in url and first not in url)
+    retry = api.job(re.search(r"job=(job_\w+)", page.url)[1])
+    assert retry["retry_of"] == first
+    api.cancel(retry["id"])
+
+    page.goto(f"{stack.url}/run?job={first}")
+    page.get_by_role("button", name="Clone", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    changes = dialog.get_by_role("textbox", name="What differs")
+    changes.fill("algorithm: {beta_neg: -x}")
+    dialog.get_by_role("button", name="Start the new run").click()
+    expect(dialog).to_contain_text("beta_neg")  # the API's word on it
+    changes.fill("name: arith-cloned\nalgorithm: {beta_neg: 0.2}")
+    dialog.get_by_role("button", name="Start the new run").click()
+    page.wait_for_url(lambda url: "job=" in url and first not in url)
+    clone = api.job(re.search(r"job=(job_\w+)", page.url)[1])
+    assert (clone["name"], clone["cloned_from"]) == ("arith-cloned", first)
+    assert clone["spec"]["algorithm"]["beta_neg"] == 0.2
+    api.cancel(clone["id"])
+
+
 def test_a_page_survives_an_api_that_goes_away(page, stack, running):
     page.goto(f"{stack.url}/run?job={running}")
     found = chart(page, "Accuracy")
