@@ -5,6 +5,7 @@ gets LeaseLost, and nothing of that transaction is written.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -125,20 +126,20 @@ WITH RECURSIVE me AS (
         status = 'running', attempt = attempt + 1, batch = 0, worker_id = :worker_id, leased_gpus = picked.takes,
         lease_until = clock_timestamp() + make_interval(secs => :lease_seconds), charged_at = clock_timestamp(),
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
-    FROM picked WHERE jobs.id = picked.id
+    FROM picked WHERE jobs.id = picked.id AND (:guarded OR picked.takes = 0 OR picked.max_running_gpus IS NULL)
     RETURNING jobs.id, jobs.attempt, jobs.spec, jobs.team_id, jobs.demand, picked.takes AS gpus, jobs.continues,
               jobs.max_runtime - jobs.used_seconds AS seconds_left, picked.max_running_gpus
-), kept AS (
-    DELETE FROM reservations USING claimed WHERE reservations.job_id = claimed.id
 ), noted AS (
     INSERT INTO job_events (job_id, attempt, level, type, message, data)
     SELECT id, attempt, 'info', 'state', 'running',
            jsonb_build_object('status', 'running', 'worker_id', CAST(:worker_id AS text))
     FROM claimed
 )
-SELECT seen.cut_off, claimed.*, resume.step, resume.path
+SELECT seen.cut_off, seen.picked, claimed.*, resume.step, resume.path
 FROM (
-    SELECT (SELECT count(*) FROM contender) = {_CONTENDERS} OR (SELECT count(*) FROM best_class) = {_CLASSES} AS cut_off
+    SELECT (SELECT count(*) FROM contender) = {_CONTENDERS}
+               OR (SELECT count(*) FROM best_class) = {_CLASSES} AS cut_off,
+           EXISTS (SELECT FROM picked) AS picked
 ) AS seen
 LEFT JOIN claimed ON true
 LEFT JOIN LATERAL (
@@ -170,19 +171,23 @@ def claim(
         "lease_seconds": lease_seconds,
         **team_values(policy),
     }
+    # To be taken back when the team's limit turns out to be reached; a job of a team without limit needs no such care.
+    guarded = policy.limits.running_gpus is not None
     while True:
-        with session.begin_nested() as savepoint:
-            row = session.execute(_CLAIM, values).one()
-            if row.id is None and not row.cut_off:
-                break
-            # Otherwise others took every job it looked at while it looked, and there are more behind.
+        with session.begin_nested() if guarded else nullcontext() as savepoint:
+            row = session.execute(_CLAIM, values | {"guarded": guarded}).one()
             if row.id is not None:
-                if _within_limit(session, row.team_id, row.gpus, row.max_running_gpus):
+                if savepoint is None or _within_limit(session, row.team_id, row.gpus, row.max_running_gpus):
                     announce(session, row.id)
                     resume = None if row.step is None else StoredCheckpoint(row.step, row.path)
                     memory = Demand.parse(row.demand).gpu_memory
                     return Claim(row.id, row.attempt, row.spec, row.team_id, row.gpus, resume, memory, row.seconds_left)
                 savepoint.rollback()
+            elif row.picked:
+                guarded = True
+            elif not row.cut_off:
+                break
+            # Otherwise others took every job it looked at while it looked, and there are more behind.
     if session.get(Worker, worker_id) is None:
         raise NotFound("worker", worker_id)
     return None
