@@ -23,6 +23,9 @@ RECENT_SQL = """recent * power(0.5, least(greatest(
     extract(epoch FROM clock_timestamp() - at)::float8 / :half_life, 0), 1000))"""
 """A row of team_usage, decayed to now. Beyond 1,000 half-lives Postgres would call it an underflow."""
 
+_COUNTED = 256
+"""Up to how many running jobs of a team without limit are counted: beyond it teams count as equally busy."""
+
 TEAM_SQL = f"""
     SELECT teams.id, leased.gpus AS running_gpus,
            nullif(coalesce(teams.max_running_gpus, :running_gpus), {UNLIMITED}) AS max_running_gpus,
@@ -33,7 +36,11 @@ TEAM_SQL = f"""
     FROM teams
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(leased_gpus), 0) AS gpus, count(*) FILTER (WHERE leased_gpus = 0) AS cpu_slots
-        FROM jobs WHERE team_id = teams.id AND status IN ({LEASED_SQL})
+        FROM (
+            SELECT leased_gpus FROM jobs WHERE team_id = teams.id AND status IN ({LEASED_SQL})
+            LIMIT CASE WHEN nullif(coalesce(teams.max_running_gpus, :running_gpus), {UNLIMITED}) IS NULL
+                  THEN {_COUNTED} END
+        ) AS held
     ) AS leased
     CROSS JOIN LATERAL (
         SELECT coalesce(sum({RECENT_SQL}) FILTER (WHERE kind = 'gpu'), 0) AS gpu,
