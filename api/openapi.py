@@ -50,9 +50,10 @@ _PROBLEMS = {
     "403": "The key's role does not allow it.",
     "404": "No such object, or another team's.",
     "409": "It contradicts the object's present state.",
-    "413": "Too large.",
+    "413": "Too large, or more than the team may keep on disk.",
     "415": "Another media type than the one asked for.",
     "422": "A value is not acceptable; `errors` names the field.",
+    "429": "The team has as many jobs in the queue as it may have.",
     "503": "The database does not answer; try again after `Retry-After` seconds.",
 }
 

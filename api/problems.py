@@ -29,6 +29,9 @@ SUMMED_UP = 5
 
 MEDIA_TYPE = "application/problem+json"
 
+_LIMITS = {"queued_jobs": (429, "queue-limit"), "disk_bytes": (413, "disk-limit")}
+"""What a team at its limit is answered: too many of them; or more than may be kept, be it a file or a job's to come."""
+
 
 class FieldError(BaseModel):
     """What is wrong with one field of the request."""
@@ -159,6 +162,11 @@ def register(app: FastAPI) -> None:
     @app.exception_handler(store_errors.Forbidden)
     async def of_a_role(request: Request, error: store_errors.Forbidden) -> JSONResponse:
         return respond(request, Problem(403, "forbidden", str(error)))
+
+    @app.exception_handler(store_errors.LimitReached)
+    async def of_a_team_at_its_limit(request: Request, error: store_errors.LimitReached) -> JSONResponse:
+        status, code = _LIMITS[error.limit]
+        return respond(request, Problem(status, code, str(error)))
 
     @app.exception_handler(store_errors.Invalid)
     async def of_the_store(request: Request, error: store_errors.Invalid) -> JSONResponse:

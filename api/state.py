@@ -23,6 +23,7 @@ class ApiState:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.policy = settings.policy
         self.database_url = settings.require_database_url()
         self.database = Database(self.database_url, pool_size=POOL_SIZE)
         self.schema_version = schema.head()

@@ -20,12 +20,6 @@ LABELS = {
     "entropy/informative": "informative entropy",
     "entropy/spurious": "spurious entropy",
 }
-WAIT_REASONS = {
-    "starting": "about to start",
-    "no_worker": "no worker is there; `asym worker` starts one",
-    "no_gpu_worker": "no worker with enough GPUs is there",
-    "slots_taken": "other jobs run on all workers",
-}
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
 """How long the API may stay away before following gives up: a restart of the platform is not the job's end."""
@@ -167,7 +161,12 @@ def waiting(job: Job) -> str:
     queue = job["queue"]
     if queue is None:
         return ""
-    return f"position {queue['position']}, {WAIT_REASONS.get(queue['wait_reason'], queue['wait_reason'])}"
+    parts = [f"position {queue['position']}", queue["wait_reason"]]
+    if queue["code"] == "no_worker":
+        parts.append("`asym worker` starts one")
+    if queue["eta_seconds"]:
+        parts.append(f"starts in about {duration(queue['eta_seconds'])}")
+    return ", ".join(parts)
 
 
 def duration(seconds: float | None) -> str:

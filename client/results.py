@@ -36,7 +36,10 @@ class Failure(TypedDict):
 class QueueInfo(TypedDict):
     position: int
     """1 is next."""
-    wait_reason: Literal["starting", "no_worker", "no_gpu_worker", "slots_taken"]
+    wait_reason: str
+    """In words."""
+    code: str
+    """The same for programs: starting, slots_taken, team_gpu_limit, ... (docs/queue.md)."""
     eta_seconds: float | None
 
 
@@ -158,22 +161,66 @@ class Checkpoint(TypedDict):
     """When its files were removed."""
 
 
+class Device(TypedDict):
+    """A GPU of a worker; None for what it could not read."""
+
+    name: str | None
+    memory_gb: int | None
+
+
+class RunningJob(TypedDict):
+    id: str
+    name: str
+    gpus: int
+
+
 class Worker(TypedDict):
     id: str
     name: str
     host: str
+    state: Literal["alive", "draining", "lost"]
     gpus: int
     cpu_slots: int
+    devices: list[Device]
+    labels: list[str]
+    busy_gpus: int
+    """Of everyone's jobs; and the next."""
+    busy_cpu_slots: int
+    jobs: list[RunningJob]
+    """The caller's team's."""
+    kept_for: int | None
+    """GPUs of the waiting job that its GPUs are kept free for."""
     version: str
     started_at: str
     heartbeat_at: str
+
+
+class TeamLimits(TypedDict):
+    """None is as much as there is."""
+
+    running_gpus: int | None
+    queued_jobs: int | None
+    gpu_hours: int | None
+    disk_bytes: int | None
+
+
+class TeamUse(TypedDict):
+    running_gpus: int
+    queued_jobs: int
+    gpu_hours: float
+    disk_bytes: int
+    recent_gpu_seconds: float
+    recent_cpu_seconds: float
 
 
 class Me(TypedDict):
     key_id: str
     key_name: str
     team_id: str
+    team_name: str
     role: Literal["viewer", "member", "admin"]
+    limits: TeamLimits
+    used: TeamUse
 
 
 class DatasetRow(TypedDict):

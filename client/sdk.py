@@ -255,12 +255,12 @@ class Asym:
 
     # The platform
 
-    def queue(self) -> list[QueuedJob]:
+    def queue(self, *, limit: int | None = None) -> list[QueuedJob]:
         """The team's queued jobs, newest first, each with its place among those of all teams."""
-        return list(self._all("/queue", {}, None))
+        return list(self._all("/queue", {}, limit))
 
     def workers(self) -> list[Worker]:
-        """Those that were heard from lately."""
+        """Newest first, with their state and what they run; those that were lost stay for a day."""
         result: list[Worker] = self._transport.json("GET", "/workers")["data"]
         return result
 
@@ -273,7 +273,7 @@ class Asym:
         return result
 
     def me(self) -> Me:
-        """The key in use, its team and its role."""
+        """The key in use and its role; its team, what it may use and what it uses."""
         result: Me = self._transport.json("GET", "/me")
         return result
 

@@ -4,19 +4,14 @@ Pure functions, no Streamlit. The browser's side of number formatting is chart/c
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 NOTHING = "–"
 ACTIVE = frozenset({"queued", "running", "pausing", "cancelling"})
 """Statuses of a job that may change without anyone asking for it."""
-WAIT_REASONS = {
-    "starting": "about to start",
-    "no_worker": "no worker is connected",
-    "no_gpu_worker": "no connected worker has a GPU",
-    "slots_taken": "all slots are taken",
-}
 
 # CommonMark lets every ASCII punctuation mark be escaped, and Streamlit's directives (:red[...], $...$) start with one.
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
@@ -102,11 +97,27 @@ def waiting(job: Mapping[str, Any]) -> str:
     if queue.get("position") is not None:
         parts.append(f"position {queue['position']}")
     if queue.get("wait_reason"):
-        reason = str(queue["wait_reason"])
-        parts.append(WAIT_REASONS.get(reason, reason.replace("_", " ")))
-    if queue.get("eta_seconds") is not None:
+        parts.append(str(queue["wait_reason"]))
+    if queue.get("eta_seconds"):
         parts.append(f"starts in about {duration(queue['eta_seconds'])}")
     return ", ".join(parts)
+
+
+def gpus(devices: Sequence[Mapping[str, Any]]) -> str:
+    """`2 × NVIDIA H100 80GB HBM3, 86 GB`; what a worker could not read is left out."""
+    kinds = Counter(
+        ", ".join(part for part in (each["name"], each["memory_gb"] and f"{each['memory_gb']} GB") if part)
+        for each in devices
+    )
+    return "; ".join(f"{count} × {kind}" for kind, count in kinds.items() if kind) or NOTHING
+
+
+def running_on(worker: Mapping[str, Any]) -> str:
+    """What of the team's runs on a worker, and for whom it is kept."""
+    parts = [job["name"] for job in worker["jobs"]]
+    if worker["kept_for"]:
+        parts.append(f"GPUs kept free for a job of {worker['kept_for']}")
+    return ", ".join(parts) or NOTHING
 
 
 def remaining(job: Mapping[str, Any]) -> float | None:

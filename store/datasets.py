@@ -7,10 +7,12 @@ from typing import Literal
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from store import usage
 from store.access import Identity, find, of_team, require_member
 from store.errors import Conflict, NotFound
 from store.ids import new_id
 from store.models import Dataset, Job
+from store.policy import DEFAULT, Policy
 from store.status import TERMINAL
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -36,9 +38,11 @@ def create(
     unanswered_rows: int = 0,
     bytes: int,
     sha256: str,
+    policy: Policy = DEFAULT,
 ) -> Dataset:
-    """Store what is known of a file that already lies in the artifact folder."""
+    """Store what is known of a file that lies in the artifact folder. LimitReached when the team may not keep it."""
     require_member(identity)
+    usage.admit_bytes(session, identity.team_id, bytes, policy)
     dataset = Dataset(
         id=new_id("ds"),
         team_id=identity.team_id,

@@ -3,7 +3,7 @@
 The API turns each into one HTTP status; the worker reacts to LeaseLost.
 """
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 
 class StoreError(Exception):
@@ -32,6 +32,14 @@ class Conflict(StoreError):  # noqa: N818
 
 class Forbidden(StoreError):  # noqa: N818
     """The key's role does not allow this."""
+
+
+class LimitReached(StoreError):  # noqa: N818
+    """The team has as much as it may have; the message says of what, and what to do."""
+
+    def __init__(self, limit: Literal["queued_jobs", "disk_bytes"], message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class LeaseLost(StoreError):  # noqa: N818

@@ -12,12 +12,14 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, defer
 
-from store import checkpoints
+from store import checkpoints, usage
 from store.access import Identity, find, of_team, require_member
+from store.demand import Demand
 from store.errors import Conflict, FieldProblem, Invalid
 from store.ids import new_id
 from store.journal import announce, append, event_row, move
 from store.models import Checkpoint, Dataset, Job
+from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from trainer.spec import JobSpec
 from trainer.spec.model import parse_model_id
@@ -30,21 +32,23 @@ def create(
     identity: Identity,
     spec: JobSpec,
     *,
-    priority: int = 0,
     idempotency_key: str | None = None,
     cloned_from: str | None = None,
+    policy: Policy = DEFAULT,
 ) -> tuple[Job, bool]:
     """Queue a job. (job, True), or (the first job, False) when this key came before with the same payload.
 
     Conflict: the key came before with another payload. Invalid: the spec names a data set or a checkpoint that the
-    team does not have. The caller rings the doorbell (store.doorbell) after the commit.
+    team does not have. LimitReached: the team may not queue or store more.
+    The caller rings the doorbell (store.doorbell) after the commit.
     """
     require_member(identity)
-    resolved = spec.model_dump(mode="json")
-    digest = _digest({"spec": resolved, "priority": priority})
+    resolved, demand = spec.model_dump(mode="json"), Demand.of(spec.resources)
+    digest = _digest({"spec": resolved})
     if idempotency_key is not None and (earlier := _by_idempotency_key(session, identity, idempotency_key)):
         return _same_payload(earlier, digest), False
     check_references(session, identity, spec)
+    usage.admit_job(session, identity.team_id, policy)
     statement = (
         insert(Job)
         .values(
@@ -54,8 +58,11 @@ def create(
             name=spec.name,
             status=JobStatus.QUEUED,
             spec=resolved,
-            gpus=None if spec.resources.gpus == "auto" else spec.resources.gpus,
-            priority=priority,
+            gpus=demand.gpus,
+            demand=str(demand),
+            model=spec.model.id,
+            priority=spec.resources.priority,
+            max_runtime=spec.resources.max_runtime,
             max_attempts=spec.resources.max_attempts,
             steps=spec.train.steps,
             base_checkpoint=base_checkpoint(spec),

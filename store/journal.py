@@ -55,7 +55,7 @@ def move(session: Session, job: Job, to: JobStatus, message: str, data: dict[str
         raise Conflict(f"{job.id} is {job.status} and cannot become {to}")
     job.status = to
     if to not in (JobStatus.PAUSING, JobStatus.CANCELLING):
-        job.lease_until = None
+        job.lease_until = job.leased_gpus = job.charged_at = None
     if to in (JobStatus.QUEUED, JobStatus.PAUSED):
         job.worker_id = None
     if to in TERMINAL:

@@ -3,10 +3,11 @@
 Timestamps are the database's clock. Ids sort by creation time (store.ids).
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     DateTime,
     Dialect,
@@ -73,7 +74,27 @@ class Team(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    max_running_gpus: Mapped[int | None]
+    """This and the other limits: NULL is the platform's default, -1 no limit (store.policy)."""
+    max_queued_jobs: Mapped[int | None]
+    max_gpu_hours: Mapped[int | None]
+    max_disk_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class TeamUsage(Base):
+    """What a team has used of one kind of slot (store.usage)."""
+
+    __tablename__ = "team_usage"
+
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    """gpu or cpu."""
+    recent: Mapped[float]
+    """GPU-seconds (seconds of CPU slots), those of long ago decayed, as of `at`."""
+    at: Mapped[datetime]
+    month: Mapped[date]
+    month_seconds: Mapped[float]
 
 
 class Key(Base):
@@ -120,10 +141,26 @@ class Worker(Base):
     pid: Mapped[int]
     gpus: Mapped[int]
     cpu_slots: Mapped[int]
+    devices: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    """{name, memory_gb} of each GPU, null where it could not be read."""
+    labels: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     version: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    draining_at: Mapped[datetime | None]
+    lost_at: Mapped[datetime | None]
+    """Not heard from; it may come back."""
     stopped_at: Mapped[datetime | None]
+
+
+class Reservation(Base):
+    """A worker whose GPUs are kept free for a job that needs several at once (store.reservations)."""
+
+    __tablename__ = "reservations"
+
+    worker_id: Mapped[str] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    made_at: Mapped[datetime] = mapped_column(server_default=_NOW)
 
 
 class Job(Base):
@@ -131,14 +168,14 @@ class Job(Base):
     __table_args__ = (
         UniqueConstraint("team_id", "idempotency_key"),
         Index(None, "team_id", "id"),
-        # The claim reads the first entries per team and GPU count straight off these two, never the rows behind them.
-        # Two, because Postgres does not see that an index is in order behind a column that IS NULL.
-        Index("ix_jobs_claim", "team_id", "gpus", *_ORDER, postgresql_where=_QUEUED),
-        Index("ix_jobs_claim_auto", "team_id", *_ORDER, postgresql_where=text(f"{_QUEUED} AND gpus IS NULL")),
+        # The claim reads the first entries per team and demand straight off this, never the rows behind them.
+        Index("ix_jobs_claim", "team_id", "demand", *_ORDER, postgresql_where=_QUEUED),
         Index("ix_jobs_queue", *_ORDER, postgresql_where=_QUEUED),
         Index("ix_jobs_leased_by_team", "team_id", postgresql_where=_LEASED),
         Index("ix_jobs_base_checkpoint", "base_checkpoint", postgresql_where=text("base_checkpoint IS NOT NULL")),
         Index("ix_jobs_to_tidy", "id", postgresql_where=_TO_TIDY),
+        # How long such jobs took, for the estimate of those that wait.
+        Index("ix_jobs_pace", "team_id", "model", "id", postgresql_where=text("started_at IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -149,6 +186,10 @@ class Job(Base):
     spec: Mapped[dict[str, Any]]
     gpus: Mapped[int | None] = mapped_column(SmallInteger)
     """None is auto: one GPU on a worker that has any, else the CPU."""
+    demand: Mapped[str]
+    """What it needs of a worker (store.demand)."""
+    model: Mapped[str]
+    """The spec's model id: jobs of one model take about as long a step."""
     priority: Mapped[int] = mapped_column(server_default="0")
     attempt: Mapped[int] = mapped_column(server_default="0")
     """The fencing token: grows with every claim, never falls."""
@@ -161,6 +202,13 @@ class Job(Base):
     seconds_per_step: Mapped[float | None]
     worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
     lease_until: Mapped[datetime | None]
+    leased_gpus: Mapped[int | None] = mapped_column(SmallInteger)
+    """What the lease holds of the worker; 0 is a CPU slot."""
+    charged_at: Mapped[datetime | None]
+    """Up to when the lease's time is in `used_seconds` and in its team's usage."""
+    used_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    """Under leases, of all attempts."""
+    max_runtime: Mapped[float | None]
     queued_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     started_at: Mapped[datetime | None]

@@ -1,141 +1,201 @@
-"""Where a queued job stands: its place in line, why it waits, and for about how long."""
+"""Where a queued job stands: its place in line, why it waits, and for about how long.
 
+The order is the one in which store.leases.claim takes jobs, as things are now: with the fair share, every job that runs
+changes it a little. What nobody can run now is not counted before others.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from store.models import Job, Worker
-from store.status import LEASED, JobStatus
-from store.workers import alive
+from store import cluster, wait_reasons
+from store.cluster import Room, TeamStanding
+from store.demand import CLASSES_SQL, Demand
+from store.forecast import Waiting, forecast
+from store.models import Job
+from store.policy import DEFAULT, Policy
+from store.status import JobStatus
+from store.wait_reasons import Reason
 
-Slot = Literal["gpu", "cpu"]
-WaitReason = Literal["starting", "no_worker", "no_gpu_worker", "slots_taken"]
+_HORIZON = 300
+"""How many jobs at the head of the line are played through for an ETA; whoever stands behind gets none."""
 
 
 @dataclass(frozen=True)
 class QueueInfo:
     position: int
     """1 is next, among the jobs that wait for slots of the same kind."""
-    wait_reason: WaitReason
+    code: wait_reasons.Code
+    wait_reason: str
+    """In words."""
     eta_seconds: float | None
-    """Until it starts; None when nothing is known to end."""
+    """Until it starts; None when that cannot be told."""
 
 
-def queue_info(session: Session, job: Job) -> QueueInfo | None:
-    """None unless the job is queued. The order is the one in which store.leases.claim takes jobs."""
-    if job.status is not JobStatus.QUEUED:
-        return None
-    workers = session.execute(select(Worker.id, Worker.gpus, Worker.cpu_slots).where(alive())).all()
-    # Without workers nobody knows what an auto job will take.
-    auto: set[Slot] = {"gpu" if worker.gpus > 0 else "cpu" for worker in workers} or {"gpu", "cpu"}
-    ahead = _jobs_ahead(session, job, auto)
-    free = {worker.id: _Free(worker.gpus > 0, worker.gpus, worker.cpu_slots) for worker in workers}
-
-    def places() -> int:
-        return sum(each.places(job.gpus) for each in free.values())
-
-    if places() == 0:
-        return QueueInfo(ahead + 1, "no_gpu_worker" if workers and job.gpus else "no_worker", None)
-    running = _running(session)
-    for each in running:
-        free[each.worker_id].change(each.gpus, -1)
-    if ahead < places():
-        return QueueInfo(ahead + 1, "starting", 0.0)
-    # The job starts when enough of the running ones have ended for it and for those before it.
-    in_the_way = [each for each in running if free[each.worker_id].is_for_gpus(job.gpus) == (each.gpus > 0)]
-    eta = None
-    if all(each.seconds is not None for each in in_the_way):
-        for each in sorted(in_the_way, key=lambda each: each.seconds or 0.0):
-            free[each.worker_id].change(each.gpus, +1)
-            if ahead < places():
-                eta = each.seconds
-                break
-    return QueueInfo(ahead + 1, "slots_taken", eta)
+def queue_info(session: Session, job: Job, policy: Policy = DEFAULT, *, imagined: bool = False) -> QueueInfo | None:
+    """None unless the job is queued. imagined: it is not in the database and only stands in line to see where."""
+    return standings(session, [job], policy, imagined=imagined).get(job.id)
 
 
-@dataclass
-class _Free:
-    """What nobody uses of a worker."""
-
-    has_gpus: bool
-    gpus: int
-    cpu_slots: int
-
-    def is_for_gpus(self, wanted: int | None) -> bool:
-        """Whether a job that wants so many GPUs (None: auto) would run on GPUs here."""
-        return self.has_gpus if wanted is None else wanted > 0
-
-    def places(self, wanted: int | None) -> int:
-        """How many such jobs there is room for."""
-        return self.gpus // (wanted or 1) if self.is_for_gpus(wanted) else self.cpu_slots
-
-    def change(self, gpus: int, jobs: int) -> None:
-        """Jobs on so many GPUs each (0: on the CPU) have ended, or begun."""
-        self.gpus += jobs * gpus
-        self.cpu_slots += jobs * (gpus == 0)
-
-
-class _Running(NamedTuple):
-    worker_id: str
-    gpus: int
-    seconds: float | None
-    """Until it ends; None where its pace is unknown."""
+def standings(
+    session: Session, jobs: Sequence[Job], policy: Policy = DEFAULT, *, imagined: bool = False
+) -> dict[str, QueueInfo]:
+    """By id, the place of each of these jobs that is queued. As many queries for one as for a hundred."""
+    queued = [job for job in jobs if job.status is JobStatus.QUEUED]
+    if not queued:
+        return {}
+    newcomers = queued if imagined else []
+    rooms = cluster.rooms(session)
+    kinds = _kinds(session, rooms, newcomers, policy)
+    places = _places(session, kinds, [job.id for job in queued], newcomers)
+    told = _forecast(session, rooms, kinds, places)
+    found = {}
+    for place in places:
+        kind = kinds[place.team_id, place.demand]
+        if place.wanted:
+            eta = told.get(place.id)
+            reason = kind.obstacle
+            if reason is None and eta == 0:
+                reason = wait_reasons.STARTING
+            elif reason is None:
+                reason = wait_reasons.slots_taken(kind.demand, rooms, place.id, place.priority)
+            found[place.id] = QueueInfo(place.position, reason.code, reason.words, eta)
+    return found
 
 
-def _running(session: Session) -> list[_Running]:
-    """The jobs on live workers: what the dead ones still hold must not be taken off the others."""
-    statement = (
-        select(
-            Job.worker_id,
-            func.coalesce(Job.gpus, func.least(Worker.gpus, 1)),
-            (Job.steps - Job.step) * Job.seconds_per_step,
+@dataclass(frozen=True)
+class _Kind:
+    """The jobs of one team with one demand."""
+
+    demand: Demand
+    team: TeamStanding
+    obstacle: Reason | None
+    gpu: bool
+    """Whether it may take a GPU; and a CPU slot."""
+    cpu: bool
+
+    @property
+    def share(self) -> float:
+        return self.team.gpu_share if self.gpu else self.team.cpu_share
+
+
+_Kinds = dict[tuple[str, str], _Kind]
+
+
+def _kinds(session: Session, rooms: list[Room], newcomers: Sequence[Job], policy: Policy) -> _Kinds:
+    pairs = {
+        (team_id, demand) for team_id, demand in session.execute(text(f"WITH RECURSIVE {CLASSES_SQL} TABLE class"))
+    }
+    pairs |= {(job.team_id, job.demand) for job in newcomers}
+    teams = cluster.teams(session, sorted({team_id for team_id, _ in pairs}), policy)
+    kinds = {}
+    for team_id, word in sorted(pairs):
+        demand, team = Demand.parse(word), teams[team_id]
+        possible = [room for room in rooms if room.suits(demand)] or rooms
+        takes = {demand.takes(room.gpus) for room in possible} or {demand.gpus or 0}
+        kinds[team_id, word] = _Kind(
+            demand,
+            team,
+            wait_reasons.standing_obstacle(demand, rooms, team),
+            # Without workers nobody knows what an auto job will take.
+            gpu=max(takes) > 0 or (demand.gpus is None and not rooms),
+            cpu=min(takes) == 0,
         )
-        .join(Worker, Worker.id == Job.worker_id)
-        .where(Job.status.in_(LEASED), alive())
-    )
-    return [_Running(str(worker_id), gpus, seconds) for worker_id, gpus, seconds in session.execute(statement)]
+    return kinds
 
 
-def _kinds(wanted: int | None, auto: set[Slot]) -> set[Slot]:
-    """The kinds of slots that a job which wants so many GPUs (None: auto) may take."""
-    if wanted is None:
-        return auto
-    return {"gpu"} if wanted else {"cpu"}
+class _Place(NamedTuple):
+    id: str
+    team_id: str
+    demand: str
+    priority: int
+    position: int
+    wanted: bool
+    open: bool
 
 
-def _jobs_ahead(session: Session, job: Job, auto: set[Slot]) -> int:
-    """Those that are claimed before this one and may take a slot that it could take."""
-    leased = (
-        select(Job.team_id, func.count().label("jobs"))
-        .where(Job.status.in_(LEASED))
-        .group_by(Job.team_id)
-        .subquery("leased")
+# `line` is the queue in the order of the claim, with how many stand before each. Only jobs that something could start
+# count for others; behind the obstacle of their kind, jobs stand in line among themselves.
+_LINE = text("""
+WITH kind AS (
+    SELECT * FROM unnest(
+        CAST(:teams AS text[]), CAST(:demands AS text[]), CAST(:shares AS float8[]),
+        CAST(:gpu AS bool[]), CAST(:cpu AS bool[]), CAST(:open AS bool[])
+    ) AS kind (team_id, demand, share, gpu, cpu, open)
+), line AS (
+    SELECT job.id, job.priority, kind.*,
+           count(*) FILTER (WHERE open) OVER earlier AS open_before,
+           count(*) FILTER (WHERE open AND gpu) OVER earlier AS gpu_before,
+           count(*) FILTER (WHERE open AND cpu) OVER earlier AS cpu_before,
+           row_number() OVER (PARTITION BY team_id, demand ORDER BY priority DESC, queued_at, id) AS among_its_kind
+    FROM (
+        SELECT id, team_id, demand, priority, queued_at FROM jobs WHERE status = 'queued'
+        UNION ALL
+        SELECT id, team_id, demand, priority, clock_timestamp() FROM unnest(
+            CAST(:new_ids AS text[]), CAST(:new_teams AS text[]), CAST(:new_demands AS text[]),
+            CAST(:new_priorities AS int[])
+        ) AS newcomer (id, team_id, demand, priority)
+    ) AS job
+    JOIN kind USING (team_id, demand)
+    WINDOW earlier AS (
+        ORDER BY job.priority DESC, kind.share, job.queued_at, job.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     )
-    mine = select(func.coalesce(func.sum(leased.c.jobs), 0)).where(leased.c.team_id == job.team_id).scalar_subquery()
-    other = aliased(Job)
-    theirs = func.coalesce(leased.c.jobs, 0)
-    kinds = _kinds(job.gpus, auto)
-    rivals = [other.gpus == 0] * ("cpu" in kinds) + [other.gpus > 0] * ("gpu" in kinds)
-    rivals += [other.gpus.is_(None)] * bool(auto & kinds)
-    before = or_(
-        other.priority > job.priority,
-        and_(
-            other.priority == job.priority,
-            or_(
-                theirs < mine,
-                and_(
-                    theirs == mine,
-                    or_(other.queued_at < job.queued_at, and_(other.queued_at == job.queued_at, other.id < job.id)),
-                ),
-            ),
-        ),
+)
+SELECT id, team_id, demand, priority,
+       CASE WHEN gpu AND cpu THEN open_before WHEN gpu THEN gpu_before ELSE cpu_before END
+           + CASE WHEN open THEN 1 ELSE among_its_kind END AS position,
+       id = ANY(:wanted) AS wanted, open
+FROM line
+WHERE id = ANY(:wanted) OR (open AND open_before < :horizon)
+ORDER BY open_before, id
+""")
+
+
+def _places(session: Session, kinds: _Kinds, wanted: Sequence[str], newcomers: Sequence[Job]) -> list[_Place]:
+    """The wanted jobs, and those at the head of the line, in its order."""
+    keys = list(kinds)
+    rows = session.execute(
+        _LINE,
+        {
+            "teams": [team_id for team_id, _ in keys],
+            "demands": [demand for _, demand in keys],
+            "shares": [kinds[key].share for key in keys],
+            "gpu": [kinds[key].gpu for key in keys],
+            "cpu": [kinds[key].cpu for key in keys],
+            "open": [kinds[key].obstacle is None for key in keys],
+            "new_ids": [job.id for job in newcomers],
+            "new_teams": [job.team_id for job in newcomers],
+            "new_demands": [job.demand for job in newcomers],
+            "new_priorities": [job.priority for job in newcomers],
+            "wanted": list(wanted),
+            "horizon": _HORIZON,
+        },
     )
-    statement = (
-        select(func.count())
-        .select_from(other)
-        .outerjoin(leased, leased.c.team_id == other.team_id)
-        .where(other.status == JobStatus.QUEUED, or_(*rivals), before)
-    )
-    return session.scalars(statement).one()
+    return [_Place(*row) for row in rows]
+
+
+_LENGTHS = text("""
+SELECT id, team_id, model, greatest(steps - step, 0), seconds_per_step, max_runtime - used_seconds
+FROM jobs WHERE id = ANY(:ids)
+""")
+
+
+def _forecast(session: Session, rooms: list[Room], kinds: _Kinds, places: list[_Place]) -> dict[str, float]:
+    line = [place for place in places if place.open]
+    lengths: dict[str, Any] = {}
+    rows = session.execute(_LENGTHS, {"ids": [place.id for place in line]}).all()
+    past = cluster.paces(session, {(team_id, model) for _, team_id, model, _, pace, _ in rows if pace is None})
+    for id, team_id, model, steps, pace, left in rows:
+        lengths[id] = cluster.length(steps, past.get((team_id, model)) if pace is None else pace, left)
+    waiting = [
+        Waiting(
+            place.id, place.team_id, kinds[place.team_id, place.demand].demand, place.priority, lengths.get(place.id)
+        )
+        for place in line[:_HORIZON]
+    ]
+    reached = {each.id for each in waiting}
+    wanted = {place.id for place in line if place.wanted} & reached
+    return forecast(rooms, {kind.team.id: kind.team for kind in kinds.values()}, waiting, wanted)

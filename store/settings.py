@@ -8,10 +8,18 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from store.errors import SettingsError
+from store.policy import DEFAULT, Limits, Policy
 from trainer.spec.operator import parse_http_verifiers, split_http_verifiers
 
 GIB = 1024**3
+_PLAIN = (
+    "database_url", "broker_url", "sandbox", "lease_seconds", "sweep_seconds", "tidy_seconds", "max_upload_bytes",
+    "team_running_gpus", "team_queued_jobs", "team_gpu_hours", "team_disk_bytes", "half_life_seconds",
+    "reserve_after_seconds",
+)  # fmt: skip
+"""The settings that are read as they are, each from ASYM_ and its name."""
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+TeamLimit = Annotated[int, Field(ge=0)] | None
 
 
 class Settings(BaseModel):
@@ -35,6 +43,13 @@ class Settings(BaseModel):
     tidy_seconds: Seconds = 30.0
     """How often a worker looks for ended and deleted jobs whose files can go."""
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
+    team_running_gpus: TeamLimit = None
+    """These four: what a team may use that has no limits of its own (`asym teams limits`); None is unlimited."""
+    team_queued_jobs: TeamLimit = None
+    team_gpu_hours: TeamLimit = None
+    team_disk_bytes: TeamLimit = None
+    half_life_seconds: Seconds = DEFAULT.half_life_seconds
+    reserve_after_seconds: Seconds = DEFAULT.reserve_after_seconds
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -58,15 +73,7 @@ class Settings(BaseModel):
             given["http_verifiers"] = parse_http_verifiers(split_http_verifiers(env.get("ASYM_HTTP_VERIFIERS", "")))
         except ValueError as error:
             raise SettingsError(f"ASYM_HTTP_VERIFIERS: {error}") from error
-        for field in (
-            "database_url",
-            "broker_url",
-            "sandbox",
-            "lease_seconds",
-            "sweep_seconds",
-            "tidy_seconds",
-            "max_upload_bytes",
-        ):
+        for field in _PLAIN:
             if value := env.get(f"ASYM_{field.upper()}"):
                 given[field] = value
         try:
@@ -82,6 +89,12 @@ class Settings(BaseModel):
     def require_broker_url(self) -> str:
         """The broker's address. SettingsError when there is none."""
         return _required(self.broker_url, "ASYM_BROKER_URL", "redis://:password@host:6379/0")
+
+    @property
+    def policy(self) -> Policy:
+        """The rules of the queue."""
+        limits = Limits(self.team_running_gpus, self.team_queued_jobs, self.team_gpu_hours, self.team_disk_bytes)
+        return Policy(limits, self.half_life_seconds, self.reserve_after_seconds)
 
     @property
     def models_cache(self) -> Path:

@@ -11,19 +11,26 @@ from store.access import Identity, find, of_team, require_member
 from store.errors import Conflict
 from store.journal import append, event_row
 from store.models import Job, JobMetric
+from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from trainer.spec import JobSpec
 
 
 def clone(
-    session: Session, identity: Identity, job_id: str, spec: JobSpec, *, idempotency_key: str | None = None
+    session: Session,
+    identity: Identity,
+    job_id: str,
+    spec: JobSpec,
+    *,
+    idempotency_key: str | None = None,
+    policy: Policy = DEFAULT,
 ) -> tuple[Job, bool]:
     """A new job from the beginning, of a spec that was made of the job's. As store.jobs.create."""
     source = find(session, identity, Job, job_id)
-    return jobs.create(session, identity, spec, idempotency_key=idempotency_key, cloned_from=source.id)
+    return jobs.create(session, identity, spec, idempotency_key=idempotency_key, cloned_from=source.id, policy=policy)
 
 
-def retry(session: Session, identity: Identity, job_id: str) -> tuple[Job, bool]:
+def retry(session: Session, identity: Identity, job_id: str, *, policy: Policy = DEFAULT) -> tuple[Job, bool]:
     """A new job that goes on from the last checkpoint of a failed or cancelled one, with the same spec.
 
     It has the metrics up to there; the rollouts' texts and the log stay with the job that wrote them. Without a
@@ -39,7 +46,9 @@ def retry(session: Session, identity: Identity, job_id: str) -> tuple[Job, bool]
         raise Conflict(f"{job_id} succeeded: there is nothing to retry; clone it to run it again")
     if source.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise Conflict(f"{job_id} is {source.status}: only a failed or a cancelled job can be retried")
-    job, _ = jobs.create(session, identity, JobSpec.model_validate(source.spec), cloned_from=source.cloned_from)
+    job, _ = jobs.create(
+        session, identity, JobSpec.model_validate(source.spec), cloned_from=source.cloned_from, policy=policy
+    )
     job.retry_of = source.id
     own = checkpoints.newest_first(session, source.id)
     job.continues = source.id if own else source.continues

@@ -6,11 +6,13 @@ again: while the database was away nobody could renew, and the others get that l
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from store import reservations, workers
 from store.leases import release
 from store.models import Job, Worker
+from store.policy import DEFAULT, Policy
 from store.status import LEASED, JobStatus
 
 _AT_ONCE = 100
@@ -25,8 +27,10 @@ class SweepResult:
     """How many jobs wait; the caller rings the doorbell when it is not 0."""
 
 
-def sweep(session: Session, lease_seconds: float) -> SweepResult:
-    """Release every job whose lease has run out (code `lease_expired`); mark workers silent for 3 leases stopped."""
+def sweep(session: Session, lease_seconds: float, policy: Policy = DEFAULT) -> SweepResult:
+    """Release every job whose lease has run out (code `lease_expired`); mark workers silent for 3 leases lost; see
+    which workers are to be kept free for large jobs.
+    """
     now = func.clock_timestamp()
     lease = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
     expired = session.execute(
@@ -47,11 +51,9 @@ def sweep(session: Session, lease_seconds: float) -> SweepResult:
             evidence=[f"worker {name} on {host} did not renew its lease of {lease_seconds:g} s"],
             code="lease_expired",
             message="the worker was not heard from",
+            charged=True,
         )
-    session.execute(
-        update(Worker)
-        .where(Worker.stopped_at.is_(None), Worker.heartbeat_at < now - _SILENT_LEASES * lease)
-        .values(stopped_at=now)
-    )
+    workers.mark_lost(session, _SILENT_LEASES * lease_seconds)
+    reservations.keep_workers_free(session, policy)
     queued = session.scalars(select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED)).one()
     return SweepResult([row.id for row in expired], queued)

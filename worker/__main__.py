@@ -19,9 +19,10 @@ from store.database import Database
 from store.doorbell import ring
 from store.errors import SettingsError
 from store.settings import Settings
+from trainer.spec.job import ResourcesSpec
 from worker.listener import Listener
 from worker.preparation import Preparation
-from worker.slots import offered_gpus, visible_gpus
+from worker.slots import describe_gpus, offered_gpus, visible_gpus
 from worker.supervisor import Registration, Supervisor
 from worker.tidying import Tidying
 
@@ -39,6 +40,7 @@ def main() -> int:
         settings = Settings.from_environment()
         database_url, broker_url = settings.require_database_url(), settings.require_broker_url()
         gpus = offered_gpus(visible_gpus(os.environ), arguments.gpus)
+        labels = arguments.label or _labels(os.environ.get("ASYM_WORKER_LABELS", ""))
     except (SettingsError, ValueError) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
@@ -55,12 +57,15 @@ def main() -> int:
             host=host,
             pid=os.getpid(),
             version=importlib.metadata.version("asym-platform"),
+            devices=describe_gpus(gpus),
+            labels=labels,
         ),
         gpus=gpus,
         cpu_slots=arguments.cpu_slots,
         lease_seconds=settings.lease_seconds,
         sweep_seconds=settings.sweep_seconds,
         ring=lambda: ring(broker_url),
+        policy=settings.policy,
     )
     listener = Listener(broker_url, supervisor.look)
     tidying = Tidying(database, artifacts, settings.tidy_seconds)
@@ -104,7 +109,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cpu-slots", type=_count, default=1, help="how many jobs may run on the CPU at once (default: 1)"
     )
+    parser.add_argument(
+        "--label",
+        action="append",
+        type=_label,
+        help="what jobs may ask for in resources.labels, e.g. h100; may be repeated (default: ASYM_WORKER_LABELS, "
+        "comma separated)",
+    )
     return parser.parse_args()
+
+
+def _labels(text: str) -> list[str]:
+    """Of a comma-separated list. ValueError for one that no job could ask for."""
+    return [_label(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _label(text: str) -> str:
+    return ResourcesSpec(labels=[text]).labels[0]
 
 
 def _count(text: str) -> int:

@@ -43,8 +43,9 @@ class Stop(enum.IntEnum):
 
     NO = 0
     DRAIN = 1
-    PAUSE = 2
-    CANCEL = 3
+    TIME = 2
+    PAUSE = 3
+    CANCEL = 4
 
 
 class _GivenUpError(Exception):
@@ -63,6 +64,9 @@ class Attempt:
         self._lease = LeaseKeeper(
             job.renew, lease_seconds=job.lease_seconds, claimed_at=claimed_at, on_change=self._notify
         )
+        left = job.claim.seconds_left
+        self._time_up_at = None if left is None else claimed_at + left
+        """When the job's max_runtime is used up, on time.monotonic()."""
         self._draining = False
         self._given_up = False
         self._stop = Stop.NO
@@ -104,6 +108,8 @@ class Attempt:
             self._changed.notify_all()
 
     def _run(self) -> JobStatus:
+        if self._time_is_up(time.monotonic()):
+            return self._insist(self.job.out_of_time)
         try:
             launch = self._insist(self._prepare)
             process = TrainerProcess(
@@ -166,6 +172,8 @@ class Attempt:
             wanted = Stop.CANCEL
         elif self._lease.wish is JobStatus.PAUSING:
             wanted = Stop.PAUSE
+        elif self._time_is_up(now):
+            wanted = Stop.TIME
         elif self._draining:
             wanted = Stop.DRAIN
         if wanted > self._stop:
@@ -175,7 +183,7 @@ class Attempt:
                 self._kill_at = now + CANCEL_SECONDS
             elif self._stop is Stop.NO:  # a second SIGTERM would say "at once"
                 process.terminate()
-            if wanted is Stop.PAUSE:
+            if wanted in (Stop.PAUSE, Stop.TIME):
                 self._kill_at = now + PAUSE_SECONDS
             self._stop = wanted
         if self._kill_at is not None and now >= self._kill_at:
@@ -183,8 +191,13 @@ class Attempt:
             self._killed = True
             process.kill()
 
+    def _time_is_up(self, now: float) -> bool:
+        return self._time_up_at is not None and now >= self._time_up_at
+
     def _next_deadline(self) -> float | None:
         deadlines = [] if self._kill_at is None else [self._kill_at]
+        if self._time_up_at is not None and self._stop < Stop.TIME:
+            deadlines.append(self._time_up_at)
         if not self._suspended:
             deadlines.append(self._lease.suspend_at)
         return min(deadlines, default=None)
@@ -199,6 +212,8 @@ class Attempt:
             status = self._insist(self.job.succeed)
         elif self._stop is Stop.CANCEL or self._lease.wish is JobStatus.CANCELLING:
             status = self._insist(self.job.cancelled)
+        elif self._stop is Stop.TIME and self._lease.wish is not JobStatus.PAUSING:
+            status = self._insist(self.job.out_of_time)
         elif recorder.complete and self._stop is Stop.PAUSE and heard.stopped and exit_code == EXIT_STOPPED:
             status = self._insist(self.job.paused)
         else:

@@ -5,6 +5,7 @@ from typing import Literal
 from store import checkpoints, leases
 from store.database import Database
 from store.leases import Claim, Failure
+from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from trainer.spec.events import Event, Failed
 
@@ -12,10 +13,11 @@ from trainer.spec.events import Event, Failed
 class HeldJob:
     """Each method raises LeaseLost once the attempt no longer holds the job, or a database error."""
 
-    def __init__(self, database: Database, claim: Claim, lease_seconds: float) -> None:
+    def __init__(self, database: Database, claim: Claim, lease_seconds: float, policy: Policy = DEFAULT) -> None:
         self._database = database
         self.claim = claim
         self.lease_seconds = lease_seconds
+        self._policy = policy
 
     def __str__(self) -> str:
         return f"{self.claim.job_id} attempt {self.claim.attempt}"
@@ -23,7 +25,7 @@ class HeldJob:
     def renew(self) -> JobStatus:
         """Keep the job; the answer is what is wished of it: running, pausing or cancelling."""
         with self._database.transaction() as session:
-            return leases.renew(session, self.claim.job_id, self.claim.attempt, self.lease_seconds)
+            return leases.renew(session, self.claim.job_id, self.claim.attempt, self.lease_seconds, self._policy)
 
     def record(self, events: list[Event], log_lines: list[str], batch: int) -> None:
         """Store what the trainer said. Batches count from 1; a batch tried again keeps its number and content."""
@@ -47,6 +49,18 @@ class HeldJob:
             {"kind": "user", "code": failed.code, "message": failed.message, "evidence": failed.evidence},
         )
 
+    def out_of_time(self) -> JobStatus:
+        """It has run for its max_runtime: failed for good. What it wrote stays."""
+        job_id, attempt = self.claim.job_id, self.claim.attempt
+        with self._database.transaction() as session:
+            stored = checkpoints.newest_first(session, job_id)
+            limit = self.claim.spec.get("resources", {}).get("max_runtime")
+            message = f"resources.max_runtime of {limit:g} s is used up"
+            if stored:
+                message += f"; a retry goes on after step {stored[0].step}, with as much time again"
+            failure: Failure = {"kind": "user", "code": "max_runtime", "message": message, "evidence": []}
+            return leases.finish(session, job_id, attempt, JobStatus.FAILED, failure, self._policy)
+
     def release(self, *, crashed: bool, evidence: list[str], message: str = "the attempt crashed") -> JobStatus:
         """Back into the queue, unless it crashed too often or was to be cancelled or paused."""
         with self._database.transaction() as session:
@@ -57,6 +71,7 @@ class HeldJob:
                 crashed=crashed,
                 evidence=evidence,
                 message=message,
+                policy=self._policy,
             )
 
     def forget_checkpoint(self, path: str) -> None:
@@ -75,4 +90,4 @@ class HeldJob:
         failure: Failure | None = None,
     ) -> JobStatus:
         with self._database.transaction() as session:
-            return leases.finish(session, self.claim.job_id, self.claim.attempt, status, failure)
+            return leases.finish(session, self.claim.job_id, self.claim.attempt, status, failure, self._policy)

@@ -1,9 +1,12 @@
 """How many jobs this worker can run at once, and which GPUs each of them gets. Counted without torch."""
 
+import csv
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from store.workers import Device
 
 _NVIDIA_SMI_SECONDS = 10
 
@@ -16,15 +19,38 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
         entries = [entry.strip() for entry in given.split(",")]
         valid = [entry.isdecimal() or entry.startswith(("GPU-", "MIG-")) for entry in entries]
         return entries[: valid.index(False)] if False in valid else entries
+    listed = _nvidia_smi("-L")
+    return [str(index) for index, _ in enumerate(filter(lambda line: line.startswith("GPU "), listed))]
+
+
+def describe_gpus(entries: Sequence[str]) -> list[Device]:
+    """Name and memory of each entry for CUDA_VISIBLE_DEVICES, as nvidia-smi tells them; None for what it does not."""
+    known: list[tuple[str, str, Device]] = []
+    for row in csv.reader(
+        _nvidia_smi("--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"), skipinitialspace=True
+    ):
+        if len(row) == 4:
+            index, uuid, name, mebibytes = (cell.strip() for cell in row)
+            memory = round(int(mebibytes) * 2**20 / 1e9) if mebibytes.isdecimal() else None
+            known.append((index, uuid, Device(name=name, memory_gb=memory)))
+
+    def find(entry: str) -> Device:
+        # CUDA takes the beginning of a UUID too. A MIG device is a part of a GPU, of a size that is not listed here.
+        found = [each for index, uuid, each in known if index == entry or ("-" in entry and uuid.startswith(entry))]
+        return found[0] if len(found) == 1 else Device(name=None, memory_gb=None)
+
+    return [find(entry) for entry in entries]
+
+
+def _nvidia_smi(*arguments: str) -> list[str]:
+    """The lines it prints; none without a driver."""
     try:
-        listed = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_NVIDIA_SMI_SECONDS, check=True
+        done = subprocess.run(
+            ["nvidia-smi", *arguments], capture_output=True, text=True, timeout=_NVIDIA_SMI_SECONDS, check=True
         )
-    except (OSError, subprocess.SubprocessError):  # no driver, no GPU
+    except (OSError, subprocess.SubprocessError):
         return []
-    return [
-        str(index) for index, _ in enumerate(filter(lambda line: line.startswith("GPU "), listed.stdout.splitlines()))
-    ]
+    return done.stdout.splitlines()
 
 
 def offered_gpus(visible: list[str], limit: int | None) -> list[str]:
@@ -46,28 +72,34 @@ class Share(NamedTuple):
 class Slots:
     """Free GPUs and CPU slots of one worker. Taken by the claiming thread, given back by the attempts' threads."""
 
-    def __init__(self, gpus: list[str], cpu_slots: int) -> None:
+    def __init__(self, gpus: Sequence[str], cpu_slots: int, memory: Sequence[int | None] = ()) -> None:
+        """`memory`: GB of each GPU, where it is known."""
         self._lock = threading.Lock()
         self._gpus = list(gpus)
+        self._memory = dict(zip(gpus, memory, strict=False))
         self._cpu_slots = cpu_slots
 
     @property
-    def free_gpus(self) -> int:
+    def free_gpus(self) -> list[int | None]:
+        """The memory of each that is free, in GB; None where unknown."""
         with self._lock:
-            return len(self._gpus)
+            return [self._memory.get(gpu) for gpu in self._gpus]
 
     @property
     def free_cpu_slots(self) -> int:
         with self._lock:
             return self._cpu_slots
 
-    def take(self, gpus: int) -> Share:
-        """Room for a job with so many GPUs; 0 takes a CPU slot. ValueError when it is not free."""
+    def take(self, gpus: int, gpu_memory: int | None = None) -> Share:
+        """Room for a job with so many GPUs of so many GB; 0 takes a CPU slot. ValueError when it is not free."""
         with self._lock:
-            if gpus > len(self._gpus) or (gpus == 0 and self._cpu_slots == 0):
+            fitting = [gpu for gpu in self._gpus if (self._memory.get(gpu) or 0) >= (gpu_memory or 0)]
+            if gpus > len(fitting) or (gpus == 0 and self._cpu_slots == 0):
                 raise ValueError(f"no room for a job with {gpus} GPUs")
-            share = Share(tuple(self._gpus[:gpus]), 0 if gpus else 1)
-            del self._gpus[:gpus]
+            # The smallest that will do: the others may be what another job asks for.
+            chosen = tuple(sorted(fitting, key=lambda gpu: self._memory.get(gpu) or 0)[:gpus])
+            self._gpus = [gpu for gpu in self._gpus if gpu not in chosen]
+            share = Share(chosen, 0 if gpus else 1)
             self._cpu_slots -= share.cpu_slots
             return share
 

@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from store import leases, sweeper, workers
 from store.database import Database
 from store.errors import NotFound
+from store.policy import DEFAULT, Policy
 from store.status import JobStatus
+from store.workers import Device
 from worker.attempt import Attempt
 from worker.held_job import HeldJob
 from worker.preparation import Preparation
@@ -37,6 +40,9 @@ class Registration:
     host: str
     pid: int
     version: str
+    devices: Sequence[Device] = ()
+    """The GPUs it offers, in their order."""
+    labels: Sequence[str] = ()
 
 
 class Supervisor:
@@ -51,13 +57,15 @@ class Supervisor:
         lease_seconds: float,
         sweep_seconds: float,
         ring: Callable[[], object],
+        policy: Policy = DEFAULT,
     ) -> None:
         """`gpus`: entries for CUDA_VISIBLE_DEVICES. `ring`: tells the other workers that there is work."""
         self._database = database
         self._preparation = preparation
         self._registration = registration
         self._gpus, self._cpu_slots = len(gpus), cpu_slots
-        self._slots = Slots(list(gpus), cpu_slots)
+        self._slots = Slots(gpus, cpu_slots, [device["memory_gb"] for device in registration.devices])
+        self._policy = policy
         self._lease_seconds = lease_seconds
         self._sweep_seconds = sweep_seconds
         self._ring = ring
@@ -87,6 +95,7 @@ class Supervisor:
         """
         self._draining.set()
         self._wake.set()
+        leaving = self._tell("that it leaves", workers.drain)
         deadline = time.monotonic() + DRAIN_SECONDS
         while (attempts := self._attempts()) or self._thread.is_alive():
             if hurry.is_set() or time.monotonic() > deadline:
@@ -100,7 +109,11 @@ class Supervisor:
         deadline = time.monotonic() + _LEAVE_SECONDS
         for thread in [self._thread, *self._threads()]:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._deregister()
+        # A database that does not answer must not keep the worker here.
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        for telling in (leaving, self._tell("goodbye", workers.stop)):
+            if telling is not None:
+                telling.join(max(0.0, deadline - time.monotonic()))
 
     def _attempts(self) -> list[Attempt]:
         with self._lock:
@@ -151,6 +164,8 @@ class Supervisor:
                 gpus=self._gpus,
                 cpu_slots=self._cpu_slots,
                 version=me.version,
+                devices=me.devices,
+                labels=me.labels,
             ).id
         log.info("registered as %s (%s): %d GPUs, %d CPU slots", me.name, self._worker_id, self._gpus, self._cpu_slots)
 
@@ -166,7 +181,7 @@ class Supervisor:
         if time.monotonic() < self._sweep_after:
             return
         with self._database.transaction() as session:
-            expired = sweeper.sweep(session, self._lease_seconds).expired
+            expired = sweeper.sweep(session, self._lease_seconds, self._policy).expired
         if expired:
             log.warning("leases expired: %s", ", ".join(expired))
             self._ring()
@@ -178,12 +193,12 @@ class Supervisor:
             return False
         claimed_at = time.monotonic()
         with self._database.transaction() as session:
-            claim = leases.claim(session, self._worker_id, free_gpus, free_cpu_slots, self._lease_seconds)
+            claim = leases.claim(session, self._worker_id, free_gpus, free_cpu_slots, self._lease_seconds, self._policy)
         if claim is None:
             return False
-        share = self._slots.take(claim.gpus)
+        share = self._slots.take(claim.gpus, claim.gpu_memory)
         attempt = Attempt(
-            HeldJob(self._database, claim, self._lease_seconds),
+            HeldJob(self._database, claim, self._lease_seconds, self._policy),
             lambda: self._preparation.prepare(claim, share.gpus),
             self._preparation.artifacts,
             claimed_at=claimed_at,
@@ -206,16 +221,19 @@ class Supervisor:
             with self._lock:
                 del self._running[attempt]
 
-    def _deregister(self) -> None:
-        def stop(worker_id: str) -> None:
+    def _tell(self, what: str, write: Callable[[Session, str], None]) -> threading.Thread | None:
+        """Write something about this worker into the database, without waiting for it."""
+        worker_id = self._worker_id
+        if worker_id is None:
+            return None
+
+        def tell() -> None:
             try:
                 with self._database.transaction() as session:
-                    workers.stop(session, worker_id)
+                    write(session, worker_id)
             except SQLAlchemyError as error:
-                log.warning("could not say goodbye: %s", error)
+                log.warning("could not say %s: %s", what, error)
 
-        if self._worker_id is not None:
-            # A database that does not answer must not keep the worker here.
-            goodbye = threading.Thread(target=stop, args=(self._worker_id,), daemon=True)
-            goodbye.start()
-            goodbye.join(_LEAVE_SECONDS)
+        thread = threading.Thread(target=tell, name=f"say {what}", daemon=True)
+        thread.start()
+        return thread

@@ -37,6 +37,7 @@ def store(
             unanswered_rows=unanswered_rows,
             bytes=incoming.bytes,
             sha256=incoming.sha256,
+            policy=state.policy,
         )
         # Before the commit: a row that others can see always has its file.
         if not path.exists():

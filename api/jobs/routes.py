@@ -1,6 +1,5 @@
 """/jobs: create, look, steer, copy, delete. What a job writes while it runs: api.metrics, api.events, api.history."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Response
@@ -14,6 +13,7 @@ from api.paging import After, Limit, Page, page
 from api.state import ApiState, State
 from store import jobs, removal, successors
 from store.access import Identity
+from store.demand import Demand
 from store.ids import new_id
 from store.models import Job
 from store.queue import queue_info
@@ -44,7 +44,7 @@ Changes = Annotated[
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problems())
 
 
-@router.post("", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413)})
+@router.post("", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)})
 def create_job(
     spec: Spec,
     state: State,
@@ -57,7 +57,7 @@ def create_job(
     admission.check_text(spec)
     with state.database.transaction() as session:
         with admission.missing_references():
-            job, created = jobs.create(session, member, spec, idempotency_key=idempotency_key)
+            job, created = jobs.create(session, member, spec, idempotency_key=idempotency_key, policy=state.policy)
         answer = _admitted(session, state, member, spec, job, created)
     return _answered(answer, created, response, state, after_commit)
 
@@ -74,11 +74,10 @@ def validate_job(spec: Spec, state: State, caller: Caller) -> Validation:
             id=new_id("job"),
             team_id=caller.team_id,
             status=JobStatus.QUEUED,
-            gpus=None if spec.resources.gpus == "auto" else spec.resources.gpus,
-            priority=0,
-            queued_at=datetime.now(UTC),
+            demand=str(Demand.of(spec.resources)),
+            priority=spec.resources.priority,
         )
-        queue = queue_info(session, imagined)
+        queue = queue_info(session, imagined, state.policy, imagined=True)
     assert queue is not None  # noqa: S101 - the imagined job is queued
     return Validation(spec=spec.model_dump(mode="json"), queue=QueueOut.of(queue), warnings=warnings)
 
@@ -100,7 +99,7 @@ def list_jobs(
 @router.get("/{job_id}", responses=problems(404))
 def get_job(job_id: str, state: State, caller: Caller) -> JobOut:
     with state.database.transaction() as session:
-        return _shown(session, jobs.get(session, caller, job_id))
+        return _shown(session, state, jobs.get(session, caller, job_id))
 
 
 @router.delete("/{job_id}", status_code=204, responses=problems(403, 404, 409))
@@ -117,7 +116,7 @@ def delete_job(job_id: str, state: State, member: Member) -> None:
 def cancel_job(job_id: str, state: State, member: Member, after_commit: BackgroundTasks) -> JobOut:
     """End a job: at once when no worker has it, else as soon as its worker hears of it. Twice is once."""
     with state.database.transaction() as session:
-        job = _shown(session, jobs.request_cancel(session, member, job_id))
+        job = _shown(session, state, jobs.request_cancel(session, member, job_id))
     return _told(job, state, after_commit)
 
 
@@ -125,7 +124,7 @@ def cancel_job(job_id: str, state: State, member: Member, after_commit: Backgrou
 def pause_job(job_id: str, state: State, member: Member, after_commit: BackgroundTasks) -> JobOut:
     """Hold a job: at once when queued, else after a checkpoint. Its GPUs are free then. Twice is once."""
     with state.database.transaction() as session:
-        job = _shown(session, jobs.request_pause(session, member, job_id))
+        job = _shown(session, state, jobs.request_pause(session, member, job_id))
     return _told(job, state, after_commit)
 
 
@@ -136,11 +135,13 @@ def resume_job(job_id: str, state: State, member: Member, after_commit: Backgrou
     Twice is once.
     """
     with state.database.transaction() as session:
-        job = _shown(session, jobs.resume(session, member, job_id))
+        job = _shown(session, state, jobs.resume(session, member, job_id))
     return _told(job, state, after_commit)
 
 
-@router.post("/{job_id}/clone", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413)})
+@router.post(
+    "/{job_id}/clone", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)}
+)
 def clone_job(
     job_id: str,
     state: State,
@@ -161,12 +162,16 @@ def clone_job(
     admission.check_text(spec)
     with state.database.transaction() as session:
         with admission.missing_references():
-            job, created = successors.clone(session, member, job_id, spec, idempotency_key=idempotency_key)
+            job, created = successors.clone(
+                session, member, job_id, spec, idempotency_key=idempotency_key, policy=state.policy
+            )
         answer = _admitted(session, state, member, spec, job, created)
     return _answered(answer, created, response, state, after_commit)
 
 
-@router.post("/{job_id}/retry", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409)})
+@router.post(
+    "/{job_id}/retry", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)}
+)
 def retry_job(job_id: str, state: State, member: Member, response: Response, after_commit: BackgroundTasks) -> JobOut:
     """Queue a new job that goes on from the last checkpoint of a failed or cancelled one, with its spec and metrics.
 
@@ -174,7 +179,7 @@ def retry_job(job_id: str, state: State, member: Member, response: Response, aft
     """
     with state.database.transaction() as session:
         with admission.missing_references():
-            job, created = successors.retry(session, member, job_id)
+            job, created = successors.retry(session, member, job_id, policy=state.policy)
         answer = _admitted(session, state, member, JobSpec.model_validate(job.spec), job, created)
     return _answered(answer, created, response, state, after_commit)
 
@@ -183,7 +188,7 @@ def _admitted(session: Session, state: ApiState, member: Identity, spec: JobSpec
     if created:
         # In the same transaction: what is refused leaves no row, and a repeated request finds its job first.
         admission.check(session, state, member, spec)
-    return _shown(session, job)
+    return _shown(session, state, job)
 
 
 def _answered(job: JobOut, created: bool, response: Response, state: ApiState, after_commit: BackgroundTasks) -> JobOut:
@@ -202,5 +207,5 @@ def _told(job: JobOut, state: ApiState, after_commit: BackgroundTasks) -> JobOut
     return job
 
 
-def _shown(session: Session, job: Job) -> JobOut:
-    return JobOut.with_queue(job, queue_info(session, job))
+def _shown(session: Session, state: ApiState, job: Job) -> JobOut:
+    return JobOut.with_queue(job, queue_info(session, job, state.policy))

@@ -9,12 +9,20 @@ from api.openapi import example
 from store.models import Job
 from store.queue import QueueInfo
 from store.status import JobStatus
+from store.wait_reasons import Code
 
 FAILURE_EXAMPLE = {
     "kind": "user",
     "code": "loss_not_finite",
     "message": "the loss became NaN in step 17",
     "evidence": ["step 17: actor/loss nan, actor/grad_norm nan"],
+}
+
+QUEUE_EXAMPLE = {
+    "position": 3,
+    "wait_reason": "team limit 4 GPUs reached",
+    "code": "team_gpu_limit",
+    "eta_seconds": 840.0,
 }
 
 JOB_EXAMPLE = {
@@ -58,13 +66,16 @@ class FailureOut(BaseModel):
 class QueueOut(BaseModel):
     """Where a queued job stands."""
 
-    model_config = example({"position": 3, "wait_reason": "slots_taken", "eta_seconds": 840.0})
+    model_config = example(QUEUE_EXAMPLE)
 
     position: int
     """1 is next."""
-    wait_reason: Literal["starting", "no_worker", "no_gpu_worker", "slots_taken"]
+    wait_reason: str
+    """Why it does not run yet, in words."""
+    code: Code
+    """The same for programs."""
     eta_seconds: float | None
-    """Until it starts; null when nothing is known to end."""
+    """Until it starts, from measured step times; null when that cannot be told."""
 
     @classmethod
     def of(cls, info: QueueInfo) -> Self:
@@ -118,7 +129,7 @@ class Validation(BaseModel):
     model_config = example(
         {
             "spec": {"name": "first-run", "model": {"id": "builtin/tiny-arith", "dtype": "auto"}},
-            "queue": {"position": 1, "wait_reason": "starting", "eta_seconds": 0.0},
+            "queue": {"position": 1, "wait_reason": "about to start", "code": "starting", "eta_seconds": 0.0},
             "warnings": [],
         }
     )

@@ -10,9 +10,9 @@ from api.auth import Admin, Caller
 from api.openapi import example, problems
 from api.paging import After, Limit, Page, page
 from api.state import State
-from store import keys
+from store import keys, usage
 from store.access import Role, find
-from store.models import Key
+from store.models import Key, Team
 
 router = APIRouter(tags=["keys"], responses=problems())
 
@@ -67,17 +67,60 @@ class NewKey(KeyOut):
     """The key itself. It is stored hashed and never shown again."""
 
 
+class TeamLimits(BaseModel):
+    """What the team may use; null is as much as there is. The operator sets it (`asym teams limits`)."""
+
+    running_gpus: int | None
+    """At once."""
+    queued_jobs: int | None
+    gpu_hours: int | None
+    """A calendar month (UTC)."""
+    disk_bytes: int | None
+    """Data sets and checkpoints."""
+
+
+class TeamUse(BaseModel):
+    """What the team uses now, and has used this month."""
+
+    running_gpus: int
+    queued_jobs: int
+    gpu_hours: float
+    """This month."""
+    disk_bytes: int
+    recent_gpu_seconds: float
+    """What counts in the fair share: older use counts less."""
+    recent_cpu_seconds: float
+
+
 class Me(BaseModel):
     """The key in use."""
 
     model_config = example(
-        {"key_id": KEY_EXAMPLE["id"], "key_name": "ci", "team_id": "team_01jz8xm...", "role": "member"}
+        {
+            "key_id": KEY_EXAMPLE["id"],
+            "key_name": "ci",
+            "team_id": "team_01jz8xm...",
+            "team_name": "reasoning",
+            "role": "member",
+            "limits": {"running_gpus": 8, "queued_jobs": None, "gpu_hours": 2000, "disk_bytes": 10**12},
+            "used": {
+                "running_gpus": 4,
+                "queued_jobs": 2,
+                "gpu_hours": 310.5,
+                "disk_bytes": 52 * 10**9,
+                "recent_gpu_seconds": 81_000.0,
+                "recent_cpu_seconds": 0.0,
+            },
+        }
     )
 
     key_id: str
     key_name: str
     team_id: str
+    team_name: str
     role: Role
+    limits: TeamLimits
+    used: TeamUse
 
 
 @router.post("/keys", status_code=201, responses=problems(403))
@@ -105,7 +148,18 @@ def revoke_key(key_id: str, state: State, admin: Admin) -> None:
 
 @router.get("/me")
 def get_me(state: State, caller: Caller) -> Me:
-    """Whose key this is."""
+    """Whose key this is, and what its team may use and uses."""
     with state.database.transaction() as session:
         key = find(session, caller, Key, caller.key_id)
-    return Me(key_id=key.id, key_name=key.name, team_id=key.team_id, role=caller.role)
+        team = session.get_one(Team, key.team_id)
+        limits = usage.limits_of(session, team.id, state.policy)
+        used = usage.used(session, team.id, state.policy)
+    return Me(
+        key_id=key.id,
+        key_name=key.name,
+        team_id=team.id,
+        team_name=team.name,
+        role=caller.role,
+        limits=TeamLimits.model_validate(limits, from_attributes=True),
+        used=TeamUse.model_validate(used, from_attributes=True),
+    )

@@ -1,4 +1,4 @@
-"""Commands that make and steer jobs: submit, jobs, watch, cancel, pause, resume, clone, retry, delete."""
+"""Commands that make and steer jobs, submit to delete, and show what they wait for: queue, workers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ Watching = Annotated[bool, typer.Option("--watch", help="Show the progress; exit
 
 
 def register(app: typer.Typer) -> None:
-    for command in (submit, jobs, watch, cancel, pause, resume, clone, retry, delete):
+    for command in (submit, jobs, queue, workers, watch, cancel, pause, resume, clone, retry, delete):
         app.command()(command)
 
 
@@ -104,6 +104,63 @@ def jobs(
             for job in found
         ),
         empty="no jobs; `asym submit SPEC.yaml` creates one",
+    )
+
+
+def queue(as_json: AsJson = False) -> None:
+    """List the team's queued jobs: each one's place, why it waits and for how long."""
+    from client.progress import duration
+    from client.sdk import Asym
+
+    with Asym() as asym:
+        found = asym.queue()
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("position", "id", "name", "priority", "waits because", "starts in", "queued"),
+        (
+            (
+                job["queue"]["position"],
+                job["id"],
+                job["name"],
+                job["priority"],
+                job["queue"]["wait_reason"],
+                duration(job["queue"]["eta_seconds"]),
+                ago(job["queued_at"]),
+            )
+            for job in sorted(found, key=lambda job: job["queue"]["position"])
+        ),
+        empty="nothing waits",
+    )
+
+
+def workers(as_json: AsJson = False) -> None:
+    """List the workers: what they have, what is in use, and whether they are heard from."""
+    from client.sdk import Asym
+
+    with Asym() as asym:
+        found = asym.workers()
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("name", "state", "GPUs in use", "CPU slots in use", "memory", "labels", "runs", "heard from"),
+        (
+            (
+                worker["name"],
+                worker["state"],
+                f"{worker['busy_gpus']}/{worker['gpus']}",
+                f"{worker['busy_cpu_slots']}/{worker['cpu_slots']}",
+                ", ".join(sorted({f"{each['memory_gb'] or '?'} GB" for each in worker["devices"]})) or None,
+                ", ".join(worker["labels"]) or None,
+                ", ".join(job["id"] for job in worker["jobs"])
+                or (f"kept free for a job of {worker['kept_for']} GPUs" if worker["kept_for"] else None),
+                ago(worker["heartbeat_at"]),
+            )
+            for worker in found
+        ),
+        empty="no worker is connected; `asym worker` starts one",
     )
 
 

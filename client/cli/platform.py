@@ -1,4 +1,4 @@
-"""`asym up` and `asym demo`, and the platform's parts one by one: `asym api|worker|dashboard|migrate|doctor`."""
+"""`asym up` and `asym demo`, and the platform's parts one by one: `asym api|worker|dashboard|migrate|doctor|teams`."""
 
 import os
 import signal
@@ -27,8 +27,9 @@ def register(app: typer.Typer) -> None:
         ("dashboard", ("dashboard",), "The dashboard alone (python -m dashboard)."),
         ("migrate", ("store",), "Bring the database to this version's schema (python -m store.migrate)."),
         ("doctor", ("worker",), "Look at every part of the platform and say what is wrong (python -m worker.doctor)."),
+        ("teams", ("store",), "For the operator: list and create teams, set their limits (python -m store.teams)."),
     ):
-        module = {"migrate": "store.migrate", "doctor": "worker.doctor"}.get(name, name)
+        module = {"migrate": "store.migrate", "teams": "store.teams", "doctor": "worker.doctor"}.get(name, name)
         _register_part(app, name, module, extras, summary)
 
 

@@ -11,6 +11,9 @@ from client import Asym
 from dashboard import live, wording
 from dashboard.live import Feed
 
+SHOWN = 200
+"""Queued jobs, at most."""
+
 
 def show_datasets(api: Asym) -> None:
     st.title("Data sets")
@@ -69,7 +72,7 @@ def show_queue(api: Asym) -> None:
 def _queue(api: Asym) -> None:
     with live.api_trouble():
         feed = Feed(api)
-        waiting = feed.get("queue", lambda api: api.queue())
+        waiting = feed.get("queue", lambda api: api.queue(limit=SHOWN))
         running = feed.get("queue/running", lambda api: list(api.jobs(status="running", limit=100)))
         workers = feed.get("workers", lambda api: api.workers())
         feed.tell()
@@ -81,23 +84,30 @@ def _queue(api: Asym) -> None:
                 hide_index=True,
                 key="queue-running",
             )
-        st.subheader(f"Waiting: {len(waiting)}", anchor=False)
+        more = "the newest " if len(waiting) == SHOWN else ""
+        st.subheader(f"Waiting: {more}{len(waiting)}", anchor=False)
         if waiting:
             st.dataframe(
                 [
                     {
                         "Run": job["name"],
                         "Id": job["id"],
-                        "State": wording.waiting(job),
+                        "Position": job["queue"]["position"],
+                        "Waits because": job["queue"]["wait_reason"],
+                        "Starts in about": wording.duration(job["queue"]["eta_seconds"]),
                         "Priority": job["priority"],
                         "Queued": wording.ago(job["queued_at"], now),
                     }
-                    for job in waiting
+                    for job in sorted(waiting, key=lambda job: job["queue"]["position"])
                 ],
                 hide_index=True,
                 key="queue-waiting",
             )
-        st.subheader(f"Workers: {len(workers)}", anchor=False)
+        there = sum(worker["state"] == "alive" for worker in workers)
+        lost = [worker["name"] for worker in workers if worker["state"] == "lost"]
+        st.subheader(f"Workers: {there}", anchor=False)
+        if lost:
+            st.warning(f"Not heard from: {wording.inert(', '.join(lost))}", icon=":material/link_off:")
         if workers:
             st.dataframe([_worker(worker, now) for worker in workers], hide_index=True, key="workers")
         else:
@@ -108,8 +118,12 @@ def _worker(worker: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     return {
         "Name": worker["name"],
         "Host": worker["host"],
-        "GPUs": worker["gpus"],
-        "CPU slots": worker["cpu_slots"],
+        "State": worker["state"],
+        "GPUs in use": f"{worker['busy_gpus']} of {worker['gpus']}",
+        "GPU": wording.gpus(worker["devices"]),
+        "CPU slots in use": f"{worker['busy_cpu_slots']} of {worker['cpu_slots']}",
+        "Labels": ", ".join(worker["labels"]) or wording.NOTHING,
+        "Runs": wording.running_on(worker),
         "Version": worker["version"],
         "Up for": wording.duration((now - datetime.fromisoformat(worker["started_at"])).total_seconds()),
         "Heard of": wording.ago(worker["heartbeat_at"], now),

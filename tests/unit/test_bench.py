@@ -193,11 +193,11 @@ def test_the_reward_tells_responses_apart():
 
 def test_an_unknown_instrument_is_answered_with_the_known_ones(capsys):
     assert bench(["nothing"]) == 2
-    assert "step | profile | machine" in capsys.readouterr().err
+    assert "step | profile | machine | claims" in capsys.readouterr().err
 
 
 def test_every_instrument_says_how_it_is_used(capsys):
-    for name in ("step", "profile", "machine"):
+    for name in ("step", "profile", "machine", "claims"):
         with pytest.raises(SystemExit) as ended:
             bench([name, "--help"])
         assert ended.value.code == 0

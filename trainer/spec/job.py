@@ -18,6 +18,8 @@ Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 DataRef = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 """`ds_...` in a job of the service; a path of a local file for `asym train`."""
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")]
+"""What an operator calls a worker: `a100`, `rack-7`."""
 
 
 CHAT_TEMPLATE_RESERVED = frozenset({
@@ -183,8 +185,22 @@ class ResourcesSpec(SpecPart):
     """Machines, with so many GPUs each. More than one needs backend verl on a Ray cluster that is up (RAY_ADDRESS)."""
     tensor_parallel: Count = 1
     """Over how many GPUs one inference engine of verl splits the model."""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Jobs of a higher one are taken first, whoever's they are."""
+    gpu_memory: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """GB that each GPU has at least."""
+    labels: list[Label] = Field(default=[], max_length=8)
+    """The worker has all of them."""
+    max_runtime: Annotated[Real, Field(gt=0, le=366 * 86_400)] | None = None
+    """Seconds of running, over all attempts; then it writes a checkpoint and fails. Waiting and pauses do not count."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """How many attempts may be lost to failures of the infrastructure before the job fails."""
+
+    @model_validator(mode="after")
+    def _memory_is_a_gpus(self) -> Self:
+        if self.gpu_memory is not None and self.gpus == 0:
+            raise ValueError("gpu_memory is of a GPU, and gpus is 0")
+        return self
 
     @property
     def gpus_per_node(self) -> int:

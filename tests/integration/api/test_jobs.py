@@ -7,6 +7,8 @@ import pytest
 from store.access import Role
 from store.status import JobStatus
 
+NOBODY = {"position": 1, "wait_reason": "no worker is connected", "code": "no_worker", "eta_seconds": None}
+
 
 @pytest.fixture
 def spec(member, make_dataset, make_spec):
@@ -30,7 +32,7 @@ def test_a_job_is_created_queued_with_its_resolved_spec(member, make_dataset):
     assert job["attempt"] == 0
     assert job["spec"]["algorithm"] | {"beta_pos": 0.9, "beta_neg": 0.4} == job["spec"]["algorithm"]
     assert job["progress"] == {"step": 0, "steps": 100, "seconds_per_step": None, "eta_seconds": None}
-    assert job["queue"] == {"position": 1, "wait_reason": "no_worker", "eta_seconds": None}
+    assert job["queue"] == NOBODY
     assert (job["started_at"], job["finished_at"], job["failure"], job["eta_seconds"]) == (None, None, None, None)
     assert member.get(f"/jobs/{job['id']}").json() == job
 
@@ -155,7 +157,7 @@ def test_a_dry_run_answers_with_spec_queue_and_warnings_and_stores_nothing(membe
     assert response.status_code == 200
     answer = response.json()
     assert answer["spec"] == spec
-    assert answer["queue"] == {"position": 1, "wait_reason": "no_worker", "eta_seconds": None}
+    assert answer["queue"] == NOBODY
     assert answer["warnings"] == []
     assert member.get("/jobs").json()["data"] == []
 
@@ -172,4 +174,4 @@ def test_the_queue_shows_the_place_of_each_job(member, caller, make_job):
     make_job(caller())
     listed = member.get("/queue").json()["data"]
     assert {job["id"]: job["queue"]["position"] for job in listed} == {first: 1, second: 2}
-    assert {job["queue"]["wait_reason"] for job in listed} == {"no_worker"}
+    assert {job["queue"]["code"] for job in listed} == {"no_worker"}

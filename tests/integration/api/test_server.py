@@ -177,7 +177,7 @@ def test_a_dead_worker_is_noticed_though_no_worker_is_left(settings, make_key, m
         # Its worker is given up too: nobody is there to take it.
         while client.get("/workers").json()["data"]:
             assert time.monotonic() < deadline
-        assert client.get(f"/jobs/{job.id}").json()["queue"]["wait_reason"] == "no_worker"
+        assert client.get(f"/jobs/{job.id}").json()["queue"]["code"] == "no_worker"
 
 
 def test_workers_are_listed(member, database):

@@ -1,6 +1,6 @@
 """For the store's tests: workers, queued jobs and claimed jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,12 +20,27 @@ FAILURE: leases.Failure = {"kind": "user", "code": "no_rows", "message": "no row
 
 @pytest.fixture
 def make_worker(database: Database) -> Callable[..., str]:
-    """make_worker(gpus=0, cpu_slots=1) -> its id."""
+    """make_worker(gpus=0, cpu_slots=1, memory=(), labels=(), name="w") -> its id. memory: GB of each GPU."""
 
-    def make(gpus: int = 0, cpu_slots: int = 1) -> str:
+    def make(
+        gpus: int = 0,
+        cpu_slots: int = 1,
+        memory: Sequence[int | None] = (),
+        labels: Sequence[str] = (),
+        name: str = "w",
+    ) -> str:
+        devices: list[workers.Device] = [{"name": "GPU", "memory_gb": each} for each in memory]
         with database.transaction() as session:
             return workers.register(
-                session, name="w", host="here", pid=1, gpus=gpus, cpu_slots=cpu_slots, version="0"
+                session,
+                name=name,
+                host="here",
+                pid=1,
+                gpus=gpus,
+                cpu_slots=cpu_slots,
+                version="0",
+                devices=devices,
+                labels=labels,
             ).id
 
     return make
@@ -43,8 +58,9 @@ def queue_job(
     """queue_job(identity=..., dataset_id=..., priority=0, **sections of the spec) -> its id."""
 
     def make(who: Identity = identity, dataset_id: str = dataset.id, priority: int = 0, **sections: Any) -> str:
+        resources = {**sections.pop("resources", {}), "priority": priority}
         with database.transaction() as session:
-            return jobs.create(session, who, make_spec(dataset_id, **sections), priority=priority)[0].id
+            return jobs.create(session, who, make_spec(dataset_id, resources=resources, **sections))[0].id
 
     return make
 

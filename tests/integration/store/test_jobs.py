@@ -180,7 +180,7 @@ def test_one_idempotency_key_one_job(database, identity, make_spec, dataset, mak
     with database.transaction() as session:
         again, created = jobs.create(session, identity, make_spec(dataset.id), idempotency_key="k")
         assert (again.id, created) == (first.id, False)
-    for other in ({"spec": make_spec(dataset.id, seed=1)}, {"spec": spec, "priority": 1}):
+    for other in ({"spec": make_spec(dataset.id, seed=1)}, {"spec": make_spec(dataset.id, resources={"priority": 1})}):
         with pytest.raises(Conflict, match=first.id), database.transaction() as session:
             jobs.create(session, identity, **other, idempotency_key="k")
     colleague, stranger = make_key(team_id=identity.team_id).identity, make_key().identity

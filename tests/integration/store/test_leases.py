@@ -186,7 +186,7 @@ def test_a_database_that_has_only_just_started_takes_nothing_away(database, runn
     assert status(running.job_id) is S.RUNNING
 
 
-def test_the_sweep_marks_silent_workers_stopped(database, make_worker):
+def test_the_sweep_marks_silent_workers_lost(database, make_worker):
     silent, heard = make_worker(), make_worker()
     with database.transaction() as session:
         session.execute(
@@ -196,12 +196,17 @@ def test_the_sweep_marks_silent_workers_stopped(database, make_worker):
         sweep(session, 20)
         assert {worker.id for worker in workers.list_all(session)} == {silent, heard}
         sweep(session, 16)
-        assert [worker.id for worker in workers.list_all(session)] == [heard]
+        assert workers.states(session, [silent, heard]) == {silent: "lost", heard: "alive"}
+        assert {worker.id for worker in workers.list_all(session)} == {silent, heard}, "lost ones are shown"
         workers.heartbeat(session, silent)  # it was only slow
-        assert {worker.id for worker in workers.list_all(session)} == {silent, heard}
+        assert workers.states(session, [silent, heard]) == {silent: "alive", heard: "alive"}
+        workers.drain(session, heard)
+        assert workers.states(session, [heard]) == {heard: "draining"}
         workers.stop(session, heard)
         assert [worker.id for worker in workers.list_all(session)] == [silent]
         assert {worker.id for worker in workers.list_all(session, include_stopped=True)} == {silent, heard}
+        session.execute(text("UPDATE workers SET heartbeat_at = clock_timestamp() - interval '25 hours'"))
+        assert workers.list_all(session) == [], "for a day"
 
 
 MOVES = ["cancel", "pause", "resume", "claim", "expire", *(f"finish {s}" for s in (S.SUCCEEDED, S.CANCELLED, S.PAUSED))]

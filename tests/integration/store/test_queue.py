@@ -3,19 +3,20 @@
 import pytest
 from sqlalchemy import text, update
 
-from store import jobs, workers
+from store import jobs, reservations, workers
 from store.models import Job
+from store.policy import DEFAULT, Limits, Policy
 from store.queue import QueueInfo, queue_info
 
 
 @pytest.fixture
 def stands(database, job):
-    """stands(job_id): (position, wait_reason, eta_seconds)."""
+    """stands(job_id): (position, code of the reason, eta_seconds)."""
 
     def read(job_id):
         with database.transaction() as session:
             info = queue_info(session, job(job_id))
-            return info and (info.position, info.wait_reason, info.eta_seconds)
+            return info and (info.position, info.code, info.eta_seconds)
 
     return read
 
@@ -52,11 +53,11 @@ def test_nobody_is_there(database, queue_job, stands, make_worker):
 @pytest.mark.parametrize(
     ("wanted", "worker", "reason"),
     [
-        (1, {"gpus": 0, "cpu_slots": 4}, "no_gpu_worker"),
-        (0, {"gpus": 2, "cpu_slots": 0}, "no_worker"),
+        (1, {"gpus": 0, "cpu_slots": 4}, "no_worker_with_gpus"),
+        (0, {"gpus": 2, "cpu_slots": 0}, "no_cpu_slots"),
         (0, {"gpus": 0, "cpu_slots": 1}, "starting"),
         (1, {"gpus": 1, "cpu_slots": 0}, "starting"),
-        (2, {"gpus": 1, "cpu_slots": 4}, "no_gpu_worker"),
+        (2, {"gpus": 1, "cpu_slots": 4}, "no_worker_with_gpus"),
         (2, {"gpus": 2, "cpu_slots": 0}, "starting"),
         ("auto", {"gpus": 1, "cpu_slots": 0}, "starting"),
         ("auto", {"gpus": 0, "cpu_slots": 1}, "starting"),
@@ -75,12 +76,12 @@ def test_the_line_and_when_it_moves(queue_job, make_worker, claim, stands, paced
     assert {claim(worker).job_id, claim(worker).job_id} == set(running)
     assert stands(waiting[0]) == (1, "slots_taken", None)
     paced(running[0], 1, 10.0)
-    assert stands(waiting[0]) == (1, "slots_taken", None), "the other one may end first"
     paced(running[1], 3, 10.0)
+    # Those that wait are as long as their team's last jobs on that model were measured: 5 steps of 10 s.
     assert [stands(job_id) for job_id in waiting] == [
         (1, "slots_taken", 20.0),
         (2, "slots_taken", 40.0),
-        (3, "slots_taken", None),
+        (3, "slots_taken", 70.0),
     ]
 
 
@@ -94,7 +95,7 @@ def test_the_order_is_that_of_the_claim(database, queue_job, make_worker, make_k
     with database.transaction() as session:
         found = queue_info(session, jobs.get(session, other, theirs))
     places = {job_id: stands(job_id)[0] for job_id in mine} | {theirs: found.position}
-    assert found == QueueInfo(2, "starting", 0.0)
+    assert found == QueueInfo(2, "starting", "about to start", 0.0)
     expected = sorted(places, key=places.get)
     assert sorted(places.values()) == [1, 2, 3, 4]
     # The first two: each claim changes how many jobs run of a team, and with that the order behind it.
@@ -106,7 +107,7 @@ def test_jobs_that_wait_for_a_gpu_are_not_in_the_way_of_those_for_a_cpu(queue_jo
     waiting = [queue_job(resources={"gpus": 1}) for _ in range(2)]
     small = queue_job(resources={"gpus": 0})
     assert stands(small) == (1, "starting", 0.0)
-    assert stands(waiting[1]) == (2, "no_gpu_worker", None)
+    assert stands(waiting[1]) == (2, "no_worker_with_gpus", None)
     assert claim(worker).job_id == small
 
 
@@ -140,3 +141,86 @@ def test_a_job_on_a_worker_that_went_away_takes_no_slot_of_the_others(database, 
         workers.stop(session, gone)
     make_worker()
     assert stands(queue_job()) == (1, "starting", 0.0)
+
+
+@pytest.fixture
+def words(database, job):
+    """words(job_id): (code, reason) of its wait."""
+
+    def read(job_id, policy=DEFAULT):
+        with database.transaction() as session:
+            info = queue_info(session, job(job_id), policy)
+            return info.code, info.wait_reason
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("resources", "code", "reason"),
+    [
+        ({"gpus": 1, "gpu_memory": 200}, "no_worker_with_gpu_memory", "no worker with 200 GB"),
+        ({"gpus": 2, "gpu_memory": 80}, "no_worker_with_gpu_memory", "no worker with 2 GPUs of 80 GB"),
+        ({"gpus": 8}, "no_worker_with_gpus", "no worker with 8 GPUs; the largest has 2"),
+        ({"labels": ["h200"]}, "no_worker_with_labels", "no worker with the label h200"),
+        ({"labels": ["h200", "ib"]}, "no_worker_with_labels", "no worker with the labels h200, ib"),
+        ({"gpus": 1, "labels": ["cpu"]}, "no_worker_with_gpus", "no worker with cpu with a GPU; none has a GPU"),
+        ({"gpus": 0, "labels": ["h100"]}, "no_cpu_slots", "no worker with h100 takes jobs without a GPU"),
+        ({"gpus": 2}, "starting", "about to start"),
+    ],
+)
+def test_what_no_worker_has_is_said(queue_job, make_worker, words, resources, code, reason):
+    make_worker(gpus=2, cpu_slots=0, memory=[86, 25], labels=["h100"])
+    make_worker(gpus=0, cpu_slots=1, labels=["cpu"])
+    assert words(queue_job(resources=resources)) == (code, reason)
+
+
+def test_a_teams_limits_are_said(database, queue_job, make_worker, claim, words):
+    worker = make_worker(gpus=8)
+    for _ in range(3):
+        queue_job(resources={"gpus": 1})
+        claim(worker, 8, 0)
+    policy = Policy(Limits(running_gpus=4))
+    large = queue_job(resources={"gpus": 2})
+    assert words(large, policy) == ("team_gpu_limit", "team limit 4 GPUs reached: 3 in use, it needs 2")
+    single = queue_job(resources={"gpus": 1})
+    assert words(single, policy) == ("starting", "about to start"), "what cannot begin is not before it"
+    assert words(single, Policy(Limits(running_gpus=3))) == ("team_gpu_limit", "team limit 3 GPUs reached")
+    too_large = queue_job(resources={"gpus": 5})
+    assert words(too_large, policy) == ("above_team_limit", "it needs 5 GPUs and the team limit is 4")
+    code, reason = words(single, Policy(Limits(gpu_hours=0)))
+    assert (code, reason[:42]) == ("team_gpu_hours", "team limit of 0 GPU-hours a month reached;")
+    assert words(queue_job(resources={"gpus": 0}), Policy(Limits(gpu_hours=0)))[0] == "starting"
+
+
+def test_who_waits_behind_a_reservation_is_told_so(database, queue_job, make_worker, claim, words):
+    worker = make_worker(gpus=4, cpu_slots=1, name="node-1")
+    queue_job(resources={"gpus": 1})
+    claim(worker, 4, 0)
+    large, small = queue_job(resources={"gpus": 4}), queue_job(resources={"gpus": 1})
+    assert words(large) == ("slots_taken", "no worker has 4 GPUs free at once; the most is 3")
+    assert words(small) == ("starting", "about to start")
+    with database.transaction() as session:
+        reservations.keep_workers_free(session, Policy(reserve_after_seconds=0.0))
+    assert words(large) == ("slots_taken", "worker node-1 is kept free for it and gets free as its jobs end")
+    assert words(small) == ("reserved", "the next free GPUs are kept for a job of 4 GPUs that waits longer")
+
+
+def test_jobs_that_nobody_can_run_are_not_counted_before_others(queue_job, make_worker, stands):
+    make_worker(gpus=1, cpu_slots=0)
+    blocked = [queue_job(resources={"gpus": 1, "labels": ["none"]}, priority=9) for _ in range(3)]
+    assert stands(queue_job(resources={"gpus": 1})) == (1, "starting", 0.0)
+    assert stands(blocked[2])[:2] == (3, "no_worker_with_labels")
+
+
+def test_the_eta_of_a_large_job_counts_those_before_it(queue_job, make_worker, claim, stands, paced):
+    """One worker, 2 GPUs, steps of 10 s, 5 a job: one small run ends in 20 s, one in 50 s."""
+    worker = make_worker(gpus=2)
+    running = [queue_job(resources={"gpus": 1}) for _ in range(2)]
+    assert [claim(worker, 2, 0).job_id, claim(worker, 1, 0).job_id] == running
+    paced(running[0], 3, 10.0)
+    paced(running[1], 0, 10.0)
+    next_small, large = queue_job(resources={"gpus": 1}, priority=1), queue_job(resources={"gpus": 2})
+    last = queue_job(resources={"gpus": 1, "max_runtime": 7})
+    assert stands(next_small) == (1, "slots_taken", 20.0)
+    assert stands(large) == (2, "slots_taken", 70.0)
+    assert stands(last) == (3, "slots_taken", 50.0), "it fits in before, as the claim would do it"

@@ -22,12 +22,14 @@ def start_worker(settings, artifacts, database_url):
     """start_worker(name="one", trainer=SCRIPTED, **options): a running Supervisor; killed at the end of the test."""
     started = []
 
-    def start(name="one", trainer=SCRIPTED, url=database_url, gpus=(), cpu_slots=1, lease_seconds=LEASE_SECONDS):
+    def start(
+        name="one", trainer=SCRIPTED, url=database_url, gpus=(), cpu_slots=1, lease_seconds=LEASE_SECONDS, labels=()
+    ):
         database = Database(url, pool_size=8)
         supervisor = Supervisor(
             database,
             Preparation(settings, artifacts, database, os.environ | {"ASYM_DATABASE_URL": url}, trainer),
-            Registration(name=name, host="here", pid=os.getpid(), version="0"),
+            Registration(name=name, host="here", pid=os.getpid(), version="0", labels=labels),
             gpus=gpus,
             cpu_slots=cpu_slots,
             lease_seconds=lease_seconds,

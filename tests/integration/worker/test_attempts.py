@@ -7,8 +7,10 @@ import time
 
 import psutil
 import pytest
+from sqlalchemy import func, text, update
 
-from store import job_history, jobs
+from store import job_history, jobs, workers
+from store.models import Job
 from store.status import JobStatus
 
 QUEUED, RUNNING, PAUSED = JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED
@@ -321,3 +323,53 @@ def test_a_trainer_killed_from_outside_is_reported_by_its_signal(
     assert (job.attempt, job.crashes) == (2, 1)
     (again,) = [event for event in history(job_id).events if event.data.get("crashed")]
     assert "killed by SIGKILL" in again.message
+
+
+def test_max_runtime_ends_a_run_after_a_checkpoint(start_worker, submit, wait_for_status, history):
+    job_id = submit(steps=9, hold=4, every=9, resources={"max_runtime": 3.0})
+    start_worker()
+    job = wait_for_status(job_id, FAILED, SUCCEEDED)
+    assert (job.failure["kind"], job.failure["code"]) == ("user", "max_runtime")
+    assert job.failure["message"] == (
+        "resources.max_runtime of 3 s is used up; a retry goes on after step 4, with as much time again"
+    )
+    assert [row.step for row in history(job_id).checkpoints] == [4]
+    assert (job.attempt, job.crashes) == (1, 0)
+    assert job.used_seconds >= 3.0
+
+
+def test_max_runtime_is_of_all_attempts_and_waiting_does_not_count(
+    start_worker, submit, wait_for_status, database, artifacts
+):
+    spent, left = (submit(steps=2, resources={"max_runtime": 3600}) for _ in range(2))
+    with database.transaction() as session:
+        used = update(Job).values(started_at=func.clock_timestamp() - text("interval '9 days'"))
+        session.execute(used.where(Job.id == spent).values(used_seconds=3600.5))
+        session.execute(used.where(Job.id == left).values(used_seconds=1800))
+    start_worker()
+    assert wait_for_status(left, FAILED, SUCCEEDED).status is SUCCEEDED
+    failure = wait_for_status(spent, FAILED, SUCCEEDED).failure
+    assert (failure["code"], failure["message"]) == ("max_runtime", "resources.max_runtime of 3600 s is used up")
+    assert not artifacts.attempt_dir(spent, 1).exists(), "no trainer was started for it"
+
+
+def test_a_worker_that_leaves_says_so(start_worker, submit, step_reached, database, wait_until, let_go):
+    job_id = submit(name="deaf", steps=4, hold=3)
+    supervisor = start_worker(labels=["h100"])
+    step_reached(job_id, 2)
+
+    def states():
+        with database.transaction() as session:
+            found = workers.list_all(session)
+            return [
+                (worker.labels, state) for worker in found for state in workers.states(session, [worker.id]).values()
+            ]
+
+    assert states() == [(["h100"], "alive")]
+    hurry = threading.Event()
+    leaving = threading.Thread(target=supervisor.drain, args=(hurry,))
+    leaving.start()
+    wait_until(lambda: states() == [(["h100"], "draining")])
+    hurry.set()
+    leaving.join()
+    assert states() == []

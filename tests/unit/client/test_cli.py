@@ -12,8 +12,12 @@ from client.cli import app, main, training
 from client.extras import MissingExtras, require
 from client.front import free_port
 
-COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "doctor", "train", "eval", "submit", "jobs", "watch"]
+COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "doctor", "teams", "train", "eval", "submit"]
 COMMANDS += [
+    "jobs",
+    "queue",
+    "workers",
+    "watch",
     "cancel",
     "pause",
     "resume",
@@ -62,7 +66,7 @@ def test_help_lists_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if c not in ("api", "worker", "dashboard", "migrate", "doctor")]
+    "command", [c for c in COMMANDS if c not in ("api", "worker", "dashboard", "migrate", "doctor", "teams")]
 )
 def test_every_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])

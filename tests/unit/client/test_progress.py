@@ -34,8 +34,14 @@ def test_a_running_job_in_one_line() -> None:
 
 
 def test_a_waiting_job_says_what_it_waits_for() -> None:
-    waiting = job(status="queued", queue={"position": 3, "wait_reason": "no_gpu_worker", "eta_seconds": None})
-    assert _line(Standing(waiting)).endswith("position 3, no worker with enough GPUs is there")
+    waiting = job(status="queued", queue=place("team_gpu_limit", "team limit 4 GPUs reached", 90.0))
+    assert _line(Standing(waiting)).endswith("position 3, team limit 4 GPUs reached, starts in about 1 min 30 s")
+    alone = job(status="queued", queue=place("no_worker", "no worker is connected", None))
+    assert _line(Standing(alone)).endswith("no worker is connected, `asym worker` starts one")
+
+
+def place(code: str, reason: str, eta: float | None) -> dict[str, Any]:
+    return {"position": 3, "wait_reason": reason, "code": code, "eta_seconds": eta}
 
 
 def test_an_ended_job_has_no_eta() -> None:

@@ -107,9 +107,27 @@ def test_a_finished_job_has_no_time_left_and_tells_what_it_took():
 
 
 def test_a_queued_job_says_why_it_waits():
-    queue = {"position": 2, "wait_reason": "no_gpu_worker", "eta_seconds": None}
+    queue = {
+        "position": 2,
+        "wait_reason": "no worker with 80 GB",
+        "code": "no_worker_with_gpu_memory",
+        "eta_seconds": None,
+    }
     queued = job("queued", started_at=None, queue=queue)
-    assert wording.progress_line(queued, NOW) == "step 40 of 100 · position 2, no connected worker has a GPU"
-    assert wording.waiting({"queue": {"position": 1, "wait_reason": "a_new_one", "eta_seconds": 90}}) == (
-        "position 1, a new one, starts in about 1 min 30 s"
+    assert wording.progress_line(queued, NOW) == "step 40 of 100 · position 2, no worker with 80 GB"
+    assert wording.waiting({"queue": {"position": 1, "wait_reason": "all GPUs are taken", "eta_seconds": 90}}) == (
+        "position 1, all GPUs are taken, starts in about 1 min 30 s"
     )
+    assert wording.waiting({"queue": {"position": 1, "wait_reason": "about to start", "eta_seconds": 0.0}}) == (
+        "position 1, about to start"
+    )
+
+
+def test_a_workers_gpus_and_what_it_runs():
+    h100, unknown = {"name": "H100", "memory_gb": 86}, {"name": None, "memory_gb": None}
+    assert wording.gpus([h100, h100, unknown]) == "2 × H100, 86 GB"
+    assert wording.gpus([unknown]) == wording.NOTHING
+    assert wording.running_on({"jobs": [{"name": "a"}, {"name": "b"}], "kept_for": 4}) == (
+        "a, b, GPUs kept free for a job of 4"
+    )
+    assert wording.running_on({"jobs": [], "kept_for": None}) == wording.NOTHING

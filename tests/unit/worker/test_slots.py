@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from worker.slots import Share, Slots, offered_gpus, visible_gpus
+from worker.slots import Share, Slots, describe_gpus, offered_gpus, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,38 @@ def test_slots_are_taken_and_given_back():
     assert two == Share(("0", "1"), 0)
     cpu = slots.take(0)
     assert cpu == Share((), 1)
-    assert (slots.free_gpus, slots.free_cpu_slots) == (1, 0)
+    assert (len(slots.free_gpus), slots.free_cpu_slots) == (1, 0)
     for gpus in (0, 2):
         with pytest.raises(ValueError, match="no room"):
             slots.take(gpus)
     slots.give_back(two)
     slots.give_back(cpu)
-    assert (slots.free_gpus, slots.free_cpu_slots) == (3, 1)
+    assert (len(slots.free_gpus), slots.free_cpu_slots) == (3, 1)
+
+
+def test_a_job_gets_gpus_of_the_memory_it_asks_for_and_no_larger_than_it_must(tmp_path):
+    slots = Slots(["0", "1", "2", "3"], cpu_slots=0, memory=[86, 25, 86, None])
+    assert slots.free_gpus == [86, 25, 86, None]
+    assert slots.take(1).gpus == ("3",)
+    assert slots.take(1, 24).gpus == ("1",)
+    with pytest.raises(ValueError, match="no room"):
+        slots.take(3, 80)
+    assert slots.take(2, 80).gpus == ("0", "2")
+
+
+def test_names_and_memory_come_from_nvidia_smi(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        "#!/bin/sh\n"
+        "echo '0, GPU-1a, NVIDIA H100 80GB HBM3, 81559'\n"
+        "echo '1, GPU-1b, NVIDIA GH200, [N/A]'\n"
+        "echo 'a warning'\n"
+    )
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    h100 = {"name": "NVIDIA H100 80GB HBM3", "memory_gb": 86}
+    gh200, unknown = {"name": "NVIDIA GH200", "memory_gb": None}, {"name": None, "memory_gb": None}
+    assert describe_gpus(["1", "0", "7"]) == [gh200, h100, unknown]
+    assert describe_gpus(["GPU-1a", "GPU-1", "MIG-1a"]) == [h100, unknown, unknown]  # GPU-1 is two of them
+    tool.unlink()
+    assert describe_gpus(["0"]) == [unknown]
