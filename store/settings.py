@@ -34,6 +34,10 @@ class Settings(BaseModel):
     sweep_seconds: Seconds = 5.0
     tidy_seconds: Seconds = 30.0
     """How often a worker looks for ended and deleted jobs whose files can go."""
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1800.0
+    """How long the trainers of a worker that leaves may take to finish their step and write a checkpoint."""
+    spool_bytes: Annotated[int, Field(ge=0)] = GIB
+    """How much of what a trainer says may wait on the worker's disk while the database is away."""
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
 
     @classmethod
@@ -59,13 +63,8 @@ class Settings(BaseModel):
         except ValueError as error:
             raise SettingsError(f"ASYM_HTTP_VERIFIERS: {error}") from error
         for field in (
-            "database_url",
-            "broker_url",
-            "sandbox",
-            "lease_seconds",
-            "sweep_seconds",
-            "tidy_seconds",
-            "max_upload_bytes",
+            *("database_url", "broker_url", "sandbox", "lease_seconds", "sweep_seconds", "tidy_seconds", "drain_seconds"),
+            *("spool_bytes", "max_upload_bytes"),
         ):
             if value := env.get(f"ASYM_{field.upper()}"):
                 given[field] = value
@@ -87,6 +86,11 @@ class Settings(BaseModel):
     def models_cache(self) -> Path:
         """Where the builtin models are kept once made."""
         return self.home / "models-cache"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where a worker keeps, without a name, what the database cannot take yet."""
+        return self.home / "spool"
 
     @property
     def credentials_file(self) -> Path:

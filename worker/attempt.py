@@ -16,7 +16,8 @@ from typing import TypeVar
 from store.artifacts import Artifacts
 from store.errors import LeaseLost, UnsafePath
 from store.status import JobStatus
-from trainer.spec.events import EXIT_DONE, EXIT_STOPPED
+from trainer.spec import failpoints
+from trainer.spec.events import DISK_FULL, EXIT_DONE, EXIT_STOPPED, STORAGE_FULL
 from worker.held_job import HeldJob
 from worker.lease import LeaseKeeper
 from worker.outage import UNREACHABLE
@@ -24,6 +25,7 @@ from worker.preparation import BadJobError, Launch, MissingFileError
 from worker.process import TrainerProcess
 from worker.recorder import Recorder
 from worker.retention import delete_superseded
+from worker.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +56,15 @@ class _GivenUpError(Exception):
 class Attempt:
     """Runs in a thread of its own; `drain`, `give_up` and `look_at_job` may be called from others."""
 
-    def __init__(self, job: HeldJob, prepare: Callable[[], Launch], artifacts: Artifacts, *, claimed_at: float) -> None:
-        """`claimed_at`: time.monotonic() before the claim was sent; the lease is counted from there."""
+    def __init__(
+        self, job: HeldJob, prepare: Callable[[], Launch], artifacts: Artifacts, spool: Spool, *, claimed_at: float
+    ) -> None:
+        """`spool`: this attempt's own. `claimed_at`: time.monotonic() before the claim was sent; the lease is counted
+        from there."""
         self.job = job
         self._prepare = prepare
         self._artifacts = artifacts
+        self._spool = spool
         self._changed = threading.Condition()
         self._lease = LeaseKeeper(
             job.renew, lease_seconds=job.lease_seconds, claimed_at=claimed_at, on_change=self._notify
@@ -69,6 +75,7 @@ class Attempt:
         self._kill_at: float | None = None
         self._killed = False
         self._suspended = False
+        self._run_until: float | None = None
 
     def run(self) -> JobStatus | None:
         """Until the job is settled: the status it then has; None when it is not ours any more. Leaves no process."""
@@ -106,6 +113,7 @@ class Attempt:
     def _run(self) -> JobStatus:
         try:
             launch = self._insist(self._prepare)
+            failpoints.hit("worker.prepared", of=self.job.claim.job_id)
             process = TrainerProcess(
                 launch.command, run_dir=launch.run_dir, environment=launch.environment, on_end=self._notify
             )
@@ -114,6 +122,10 @@ class Attempt:
             log.warning("%s: cannot be run: %s", self.job, failure.message)
             return self._insist(lambda: self.job.fail(failure))
         except (MissingFileError, UnsafePath, OSError) as error:
+            if isinstance(error, OSError) and error.errno in STORAGE_FULL:
+                reason = f"the trainer could not be started: {error}"
+                log.error("%s: paused: %s", self.job, reason)
+                return self._insist(lambda: self.job.set_aside(DISK_FULL, reason))
             message = f"the trainer could not be started: {error}"
             log.error("%s: %s", self.job, message)
             evidence = [str(error)]
@@ -121,6 +133,7 @@ class Attempt:
         log.info("%s: trainer started", self.job)
         recorder = Recorder(
             self.job.record,
+            spool=self._spool,
             after_checkpoint=lambda: delete_superseded(self.job, self._artifacts),
             on_change=self._notify,
         )
@@ -151,13 +164,16 @@ class Attempt:
                 self._changed.wait(None if deadline is None else max(0.0, deadline - now))
 
     def _keep_to_lease(self, process: TrainerProcess, now: float) -> None:
-        late = now >= self._lease.suspend_at
+        """The guard suspends the trainer in time and by itself: this process may hang or stand still."""
+        deadline = self._lease.suspend_at
+        if deadline != self._run_until:
+            process.run_until(deadline)
+            self._run_until = deadline
+        late = now >= deadline
         if late and not self._suspended:
             log.warning("%s: the lease could not be renewed, the trainer is suspended", self.job)
-            process.suspend()
         elif self._suspended and not late:
             log.warning("%s: the lease is renewed, the trainer goes on", self.job)
-            process.resume()
         self._suspended = late
 
     def _carry_out_wishes(self, process: TrainerProcess, now: float) -> None:
@@ -191,6 +207,7 @@ class Attempt:
 
     def _settle(self, exit_code: int | None, recorder: Recorder) -> JobStatus:
         """Write down how the attempt ended, once everything it said is recorded (or never will be)."""
+        failpoints.hit("worker.settling", of=self.job.claim.job_id)
         heard, failed = recorder.heard, recorder.heard.failed
         ending = how_it_ended(exit_code)
         if recorder.complete and failed is not None and failed.kind == "user":
@@ -199,6 +216,10 @@ class Attempt:
             status = self._insist(self.job.succeed)
         elif self._stop is Stop.CANCEL or self._lease.wish is JobStatus.CANCELLING:
             status = self._insist(self.job.cancelled)
+        elif recorder.complete and failed is not None and failed.code == DISK_FULL:
+            ending = f"{failed.code}: {failed.message}"
+            reason = failed.message
+            status = self._insist(lambda: self.job.set_aside(DISK_FULL, reason))
         elif recorder.complete and self._stop is Stop.PAUSE and heard.stopped and exit_code == EXIT_STOPPED:
             status = self._insist(self.job.paused)
         else:
@@ -214,6 +235,7 @@ class Attempt:
                 self._insist(lambda: self.job.forget_checkpoint(resumed.path))  # the next goes on from the one before
             evidence = [*heard.last_lines, how_it_ended(exit_code)]
             status = self._insist(lambda: self.job.release(crashed=crashed, message=ending, evidence=evidence))
+        failpoints.hit("worker.settled", of=self.job.claim.job_id)
         log.info("%s: %s, now %s", self.job, ending, status)
         return status
 

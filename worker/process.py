@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from trainer.spec import failpoints
 from worker import guard
 from worker.lines import Readable
 
@@ -29,6 +30,8 @@ def clean_environment(environment: Mapping[str, str], cuda_visible_devices: str)
     kept = {
         name: value for name, value in environment.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
+    if failpoints.VARIABLE in environment:  # in fault tests alone
+        kept[failpoints.VARIABLE] = environment[failpoints.VARIABLE]
     return kept | {
         "CUDA_VISIBLE_DEVICES": cuda_visible_devices,
         # The order of nvidia-smi, by which the worker counted.
@@ -98,19 +101,17 @@ class TrainerProcess:
         """SIGKILL to the trainer and everything it started."""
         self._order(guard.KILL)
 
-    def suspend(self) -> None:
-        self._order(guard.SUSPEND)
-
-    def resume(self) -> None:
-        self._order(guard.CONTINUE)
+    def run_until(self, deadline: float) -> None:
+        """Everything it is stands still from `deadline` (time.monotonic()) on, until a later one is given."""
+        self._order(guard.RUN_UNTIL + b" " + repr(deadline).encode())
 
     def close(self) -> None:
         """Let go of the process: kills what still runs. The output pipes are closed by those who read them."""
         self._pipe(self._guard.stdin).close()
 
-    def _order(self, order: int) -> None:
+    def _order(self, order: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ValueError):
-            self._pipe(self._guard.stdin).write(bytes([order]))
+            self._pipe(self._guard.stdin).write(order + b"\n")
 
     @staticmethod
     def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

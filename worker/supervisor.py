@@ -16,6 +16,7 @@ from store import leases, sweeper, workers
 from store.database import Database
 from store.errors import NotFound
 from store.status import JobStatus
+from trainer.spec import failpoints
 from worker.attempt import Attempt
 from worker.held_job import HeldJob
 from worker.preparation import Preparation
@@ -23,8 +24,6 @@ from worker.slots import Share, Slots
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 20.0
-"""How long trainers may take to write a checkpoint when the worker leaves."""
 _LEAVE_SECONDS = 3.0
 """How long giving the jobs back may then take."""
 
@@ -50,9 +49,11 @@ class Supervisor:
         cpu_slots: int,
         lease_seconds: float,
         sweep_seconds: float,
+        drain_seconds: float,
         ring: Callable[[], object],
     ) -> None:
-        """`gpus`: entries for CUDA_VISIBLE_DEVICES. `ring`: tells the other workers that there is work."""
+        """`gpus`: entries for CUDA_VISIBLE_DEVICES. `drain_seconds`: how long trainers may take to write a checkpoint
+        when the worker leaves. `ring`: tells the other workers that there is work."""
         self._database = database
         self._preparation = preparation
         self._registration = registration
@@ -60,6 +61,7 @@ class Supervisor:
         self._slots = Slots(list(gpus), cpu_slots)
         self._lease_seconds = lease_seconds
         self._sweep_seconds = sweep_seconds
+        self._drain_seconds = drain_seconds
         self._ring = ring
         self._wake = threading.Event()
         self._draining = threading.Event()
@@ -83,11 +85,11 @@ class Supervisor:
     def drain(self, hurry: threading.Event) -> None:
         """Leave: claim nothing more, let every trainer write a checkpoint, give the jobs back.
 
-        Blocks until that is done. After DRAIN_SECONDS, or once `hurry` is set, trainers are killed.
+        Blocks until that is done. After `drain_seconds`, or once `hurry` is set, trainers are killed.
         """
         self._draining.set()
         self._wake.set()
-        deadline = time.monotonic() + DRAIN_SECONDS
+        deadline = time.monotonic() + self._drain_seconds
         while (attempts := self._attempts()) or self._thread.is_alive():
             if hurry.is_set() or time.monotonic() > deadline:
                 break
@@ -181,11 +183,13 @@ class Supervisor:
             claim = leases.claim(session, self._worker_id, free_gpus, free_cpu_slots, self._lease_seconds)
         if claim is None:
             return False
+        failpoints.hit("worker.claimed", of=claim.job_id)
         share = self._slots.take(claim.gpus)
         attempt = Attempt(
             HeldJob(self._database, claim, self._lease_seconds),
             lambda: self._preparation.prepare(claim, share.gpus),
             self._preparation.artifacts,
+            self._preparation.spool(),
             claimed_at=claimed_at,
         )
         thread = threading.Thread(target=self._run_attempt, args=(attempt, share), name=claim.job_id, daemon=True)

@@ -32,6 +32,7 @@ def start_worker(settings, artifacts, database_url):
             cpu_slots=cpu_slots,
             lease_seconds=lease_seconds,
             sweep_seconds=0.2,
+            drain_seconds=20.0,
             ring=lambda: None,
         )
         supervisor.start()

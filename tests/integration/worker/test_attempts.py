@@ -1,7 +1,9 @@
 """What becomes of a job, for each way in which its trainer may behave."""
 
+import errno
 import itertools
 import json
+import os
 import threading
 import time
 
@@ -10,6 +12,7 @@ import pytest
 
 from store import job_history, jobs
 from store.status import JobStatus
+from worker.preparation import Preparation
 
 QUEUED, RUNNING, PAUSED = JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED
 CANCELLED, SUCCEEDED, FAILED = JobStatus.CANCELLED, JobStatus.SUCCEEDED, JobStatus.FAILED
@@ -35,6 +38,17 @@ def history(database, identity):
             return [event.data["status"] for event in self.events if event.type == "state"]
 
     return History
+
+
+@pytest.fixture
+def as_member(database, identity):
+    """as_member(request, job_id): what a member of the job's team asks for, e.g. jobs.request_cancel."""
+
+    def ask(request, job_id):
+        with database.transaction() as session:
+            request(session, identity, job_id)
+
+    return ask
 
 
 @pytest.fixture
@@ -174,6 +188,55 @@ def test_what_cannot_be_run_fails_after_its_attempts_with_evidence(
     assert job.failure["kind"] == "infrastructure"
     assert job.failure["message"].startswith(reason)
     assert job.failure["evidence"][-1].startswith("the trainer")
+
+
+def test_a_full_disk_pauses_the_job_with_its_reason_and_costs_no_attempt(
+    start_worker, submit, wait_for_status, history, artifacts, database, identity
+):
+    job_id = submit("disk-full", steps=4, resources={"max_attempts": 1})
+    full = artifacts.root / "jobs" / job_id / "full"
+    full.touch()
+    start_worker()
+    job = wait_for_status(job_id, PAUSED, FAILED)
+    assert (job.status, job.crashes, job.worker_id) == (PAUSED, 0, None)
+    assert job.pause_reason == {"code": "disk_full", "message": "[Errno 28] No space left on device"}
+    (paused,) = [event for event in history(job_id).events if event.data.get("status") == "paused"]
+    assert (paused.level, paused.message) == ("warning", "paused: [Errno 28] No space left on device")
+    full.unlink()
+    with database.transaction() as session:
+        assert jobs.resume(session, identity, job_id).pause_reason is None
+    job = wait_for_status(job_id, SUCCEEDED, FAILED)
+    assert (job.status, job.attempt, job.crashes, job.pause_reason) == (SUCCEEDED, 2, 0, None)
+    assert [row.attempt for row in history(job_id).metrics] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("wish", [jobs.request_cancel, jobs.request_pause])
+def test_a_full_disk_and_a_wish(
+    start_worker, submit, wait_for_status, step_reached, let_go, artifacts, as_member, wish
+):
+    job_id = submit("disk-full", steps=4, hold=3)
+    (artifacts.root / "jobs" / job_id / "full").touch()
+    supervisor = start_worker()
+    step_reached(job_id, 2)
+    as_member(wish, job_id)
+    let_go(job_id)
+    supervisor.look()
+    job = wait_for_status(job_id, PAUSED, CANCELLED, FAILED)
+    assert job.status is (CANCELLED if wish is jobs.request_cancel else PAUSED)
+
+
+def test_a_disk_too_full_to_start_on_pauses_too(start_worker, submit, wait_for_status, artifacts, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    job_id = submit(resources={"max_attempts": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(Preparation, "prepare", full)
+        start_worker()
+        job = wait_for_status(job_id, PAUSED, FAILED)
+    assert job.status is PAUSED
+    assert job.pause_reason["code"] == "disk_full"
+    assert os.strerror(errno.EDQUOT) in job.pause_reason["message"]
 
 
 def test_a_damaged_checkpoint_is_passed_over(start_worker, submit, wait_for_status, history):
