@@ -194,7 +194,7 @@ class Supervisor:
 
         return Part(
             name="embedded",
-            argv=[sys.executable, "-m", "store.embedded", "--home", str(self._home)],
+            argv=[sys.executable, "-m", "store.embedded", "--home", str(self._home), "--leashed"],
             environment=lambda: child_environment(self._home),
             stop_seconds=15.0,
             stdin_is_a_leash=True,

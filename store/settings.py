@@ -38,6 +38,8 @@ class Settings(BaseModel):
     """How long the trainers of a worker that leaves may take to finish their step and write a checkpoint."""
     spool_bytes: Annotated[int, Field(ge=0)] = GIB
     """How much of what a trainer says may wait on the worker's disk while the database is away."""
+    silence_seconds: Seconds = 900.0
+    """After how long without a word of its trainer a job's events say so."""
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
 
     @classmethod
@@ -64,7 +66,7 @@ class Settings(BaseModel):
             raise SettingsError(f"ASYM_HTTP_VERIFIERS: {error}") from error
         for field in (
             *("database_url", "broker_url", "sandbox", "lease_seconds", "sweep_seconds", "tidy_seconds", "drain_seconds"),
-            *("spool_bytes", "max_upload_bytes"),
+            *("spool_bytes", "silence_seconds", "max_upload_bytes"),
         ):
             if value := env.get(f"ASYM_{field.upper()}"):
                 given[field] = value

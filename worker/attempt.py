@@ -57,10 +57,17 @@ class Attempt:
     """Runs in a thread of its own; `drain`, `give_up` and `look_at_job` may be called from others."""
 
     def __init__(
-        self, job: HeldJob, prepare: Callable[[], Launch], artifacts: Artifacts, spool: Spool, *, claimed_at: float
+        self,
+        job: HeldJob,
+        prepare: Callable[[], Launch],
+        artifacts: Artifacts,
+        spool: Spool,
+        *,
+        silence_seconds: float,
+        claimed_at: float,
     ) -> None:
-        """`spool`: this attempt's own. `claimed_at`: time.monotonic() before the claim was sent; the lease is counted
-        from there."""
+        """`spool`: this attempt's own. `silence_seconds`: after how long a silent trainer is remarked upon.
+        `claimed_at`: time.monotonic() before the claim was sent; the lease is counted from there."""
         self.job = job
         self._prepare = prepare
         self._artifacts = artifacts
@@ -76,6 +83,8 @@ class Attempt:
         self._killed = False
         self._suspended = False
         self._run_until: float | None = None
+        self._silence_seconds = silence_seconds
+        self._silent_since: float | None = None
 
     def run(self) -> JobStatus | None:
         """Until the job is settled: the status it then has; None when it is not ours any more. Leaves no process."""
@@ -160,7 +169,8 @@ class Attempt:
                 else:
                     self._keep_to_lease(process, now)
                     self._carry_out_wishes(process, now)
-                    deadline = self._next_deadline()
+                    self._remark_on_silence(recorder, now)
+                    deadline = self._next_deadline(recorder)
                 self._changed.wait(None if deadline is None else max(0.0, deadline - now))
 
     def _keep_to_lease(self, process: TrainerProcess, now: float) -> None:
@@ -199,10 +209,24 @@ class Attempt:
             self._killed = True
             process.kill()
 
-    def _next_deadline(self) -> float | None:
+    def _remark_on_silence(self, recorder: Recorder, now: float) -> None:
+        """Once for each silence: a step may take long, and a verifier or a library may never come back."""
+        heard_at = recorder.heard_at
+        if heard_at != self._silent_since and not self._suspended and now >= heard_at + self._silence_seconds:
+            self._silent_since = heard_at
+            log.warning("%s: the trainer has said nothing for %.0f s", self.job, now - heard_at)
+            recorder.remark(
+                "trainer_silent",
+                f"the trainer runs and has said nothing for {now - heard_at:.0f} s: a long step, or it hangs",
+            )
+
+    def _next_deadline(self, recorder: Recorder) -> float | None:
         deadlines = [] if self._kill_at is None else [self._kill_at]
         if not self._suspended:
             deadlines.append(self._lease.suspend_at)
+            heard_at = recorder.heard_at
+            if heard_at != self._silent_since:
+                deadlines.append(heard_at + self._silence_seconds)
         return min(deadlines, default=None)
 
     def _settle(self, exit_code: int | None, recorder: Recorder) -> JobStatus:

@@ -52,6 +52,14 @@ class Backlog:
                 self._changed.wait()
             return False
 
+    def offer(self, said: Event | str, size: int) -> bool:
+        """Append if that needs no waiting; else False."""
+        with self._changed:
+            if self._abandoned or self._closed or not self._has_room(size):
+                return False
+            self._append(said, size)
+            return True
+
     def spool(self, on: bool) -> None:
         """Whether what finds no room goes to the spool instead of waiting."""
         with self._changed:

@@ -5,6 +5,7 @@ Owns the pipes and the guard (worker/guard.py); knows neither jobs nor leases.
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from trainer.spec import failpoints
 from worker import guard
@@ -22,6 +25,9 @@ _PASSED_ON = (
     "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE",
     "ASYM_VERL_PYTHON", "RAY_ADDRESS",
 )  # fmt: skip
+_FAMILY = "ATTEMPT_FAMILY"
+"""In the environment of a trainer and all that it starts: a mark of its own, for when the guard is killed."""
+_LOOK_AGAIN_SECONDS = 1.0
 _PASSED_ON_PREFIXES = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_")
 
 
@@ -44,6 +50,22 @@ def clean_environment(environment: Mapping[str, str], cuda_visible_devices: str)
     }
 
 
+def _kill_marked(mark: str) -> None:
+    """Kill every process that has inherited the mark, wherever it hangs."""
+    while found := [process for process in psutil.process_iter() if _mark_of(process) == mark]:
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=_LOOK_AGAIN_SECONDS)
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(_FAMILY)
+    except (psutil.Error, OSError):  # gone, or another user's
+        return None
+
+
 class TrainerProcess:
     """A running trainer and everything it started. Orders never block and never fail: it may just have ended."""
 
@@ -56,6 +78,7 @@ class TrainerProcess:
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         """Start it. `on_end` is called once, from another thread, when nothing of it is left. OSError."""
+        self._mark = secrets.token_hex(8)
         status_read, status_write = os.pipe()
         try:
             self._guard = subprocess.Popen(
@@ -65,7 +88,7 @@ class TrainerProcess:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 cwd=run_dir,
-                env=dict(environment),
+                env={**environment, _FAMILY: self._mark},
                 pass_fds=[status_write],
                 start_new_session=True,
             )
@@ -129,9 +152,11 @@ class TrainerProcess:
                 elif word == "exited":
                     self.exit_code = int(value)
         if self.exit_code is None and pid is not None:
-            # Somebody killed the guard. The trainer died with it; its children are found by their group.
+            # Somebody killed the guard. The trainer died with it; what it started is found by its group and its mark.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
+            self._guard.wait()
+            _kill_marked(self._mark)
         self._guard.wait()
         self._ended.set()
         self._on_end()

@@ -61,6 +61,8 @@ class Recorder:
         self._open_pipes = 2
         self._lock = threading.Lock()
         self.heard = Heard()
+        self.heard_at = time.monotonic()
+        """When the trainer last said anything at all."""
         self.lost = False
         """The lease is not ours any more."""
         self.refused: str | None = None
@@ -81,6 +83,10 @@ class Recorder:
         ):
             threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
 
+    def remark(self, code: str, message: str) -> None:
+        """Put a warning of the worker's own among what the trainer says, unless that would have to wait."""
+        self._backlog.offer(Log(time=time.time(), level="warning", code=code, message=message), len(message))
+
     def abandon(self) -> None:
         """Record nothing more."""
         self._abandoned.set()
@@ -89,6 +95,7 @@ class Recorder:
     def _read(self, stream: Readable, limit: int, take: Callable[[Line], bool]) -> None:
         try:
             for line in read_lines(stream, limit):
+                self.heard_at = time.monotonic()
                 if not take(line):
                     return
         finally:

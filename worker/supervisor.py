@@ -190,6 +190,7 @@ class Supervisor:
             lambda: self._preparation.prepare(claim, share.gpus),
             self._preparation.artifacts,
             self._preparation.spool(),
+            silence_seconds=self._preparation.settings.silence_seconds,
             claimed_at=claimed_at,
         )
         thread = threading.Thread(target=self._run_attempt, args=(attempt, share), name=claim.job_id, daemon=True)

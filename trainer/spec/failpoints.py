@@ -6,7 +6,10 @@ file `POINT#ANYTHING.json` in it, `{"action": "kill", "skip": 2, "of": "job_..."
     action    what happens, see `Action`
     skip      how often a process passes here unharmed before (default 0)
     of        only in processes, or for jobs, that have this in their command line or name (default: any)
-    again     stays armed; otherwise the first process that gets here moves the file into `fired/` and no other does
+    again     stays armed; otherwise the first process that gets here moves the file into `fired/`, with its pid and
+              the path at hand, and no other does
+
+`hold` waits until a file of the same name is in `released/`: then a test can let something else happen just now.
 
     point                 where                                                     process
     api.upload            a chunk of a data set has been received                   api
@@ -44,7 +47,8 @@ from enum import StrEnum
 from pathlib import Path
 
 VARIABLE = "ASYM_FAILPOINTS"
-FIRED = "fired"
+FIRED, RELEASED = "fired", "released"
+_LONGEST_HOLD_SECONDS = 60.0
 _MEMORY_HEADROOM_BYTES = 256 << 20
 
 
@@ -55,6 +59,8 @@ class Action(StrEnum):
     """SIGSTOP to this process."""
     SEGFAULT = "segfault"
     """Read from address 0."""
+    HOLD = "hold"
+    """Wait here until it is released, a minute at most."""
     HANG = "hang"
     """Never come back."""
     SPIN = "spin"
@@ -97,7 +103,17 @@ def _hit(folder: Path, point: str, of: str, path: Path | None) -> None:
                 armed.rename(fired)
             except FileNotFoundError:
                 continue
-        _act(Action(fault["action"]), path)
+            fired.write_text(json.dumps({**fault, "pid": os.getpid(), "path": None if path is None else str(path)}))
+        if fault["action"] == Action.HOLD:
+            _hold(folder / RELEASED / armed.name)
+        else:
+            _act(Action(fault["action"]), path)
+
+
+def _hold(released: Path) -> None:
+    deadline = time.monotonic() + _LONGEST_HOLD_SECONDS
+    while not released.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def _act(action: Action, path: Path | None) -> None:

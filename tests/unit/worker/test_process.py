@@ -190,10 +190,10 @@ def test_terminate_reaches_the_trainer_and_not_its_children(start):
     assert process.exit_code == 75
 
 
-def test_a_killed_guard_takes_the_trainer_and_its_group_along(start):
-    process = start("import os, time\nos.fork()\nos.write(1, b'%d\\n' % os.getpid())\nwhile True: time.sleep(1000)")
-    pids = list(itertools.islice(numbers(process), 2))
-    leader = next(pid for pid in pids if os.getpgid(pid) == pid)
+def test_a_killed_guard_takes_the_whole_family_along(start):
+    process = start(FAMILY + "wait_for_ever()")
+    pids = family_of(process)
+    leader = next(pid for pid in pids if os.getpgid(pid) == pid == os.getsid(pid) and psutil.Process(pid).children())
     guard = psutil.Process(leader).parent()
     assert guard is not None
     guard.kill()

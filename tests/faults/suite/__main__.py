@@ -1,0 +1,94 @@
+"""Inject faults into a real platform:  python -m tests.faults.suite [--faults N] [--seed S] [--only KIND]
+
+Prints the seed first: the same one gives the same schedule again. Exit status 1 when a promise was broken; the stack's
+folder, with its logs and `schedule.log`, is kept then.
+"""
+
+import argparse
+import random
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.faults.suite.invariants import Violation
+from tests.faults.suite.kinds import KINDS
+from tests.faults.suite.run import Runner
+from tests.faults.suite.stack import Stack
+
+
+def schedule(count: int, seed: int, only: str | None = None) -> list[str]:
+    """Names of kinds: each once, in an order of its own, before any comes again."""
+    names = [name for name in KINDS if only is None or only in name]
+    chance = random.Random(seed)
+    drawn: list[str] = []
+    while len(drawn) < count:
+        chance.shuffle(names)
+        drawn += names
+    return drawn[:count]
+
+
+def run(folder: Path, count: int, seed: int, *, workers: int = 2, only: str | None = None) -> Runner:
+    """Violation when a promise was broken, in a message that says how to see it again."""
+    again = f"python -m tests.faults.suite --seed {seed} --faults {count}" + (f" --only '{only}'" if only else "")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    stack = Stack(folder, workers, port)
+    try:
+        runner = Runner(stack, seed)
+        done: list[str] = []
+        try:
+            for kind in schedule(count, seed, only):
+                done.append(kind)
+                runner.inject(kind, KINDS[kind])
+            runner.finish()
+        except Violation as violation:
+            raise Violation(f"{violation}\nfaults: {done}\nagain: {again}\nlogs: {folder}") from violation
+        finally:
+            runner.close()
+    finally:
+        stack.close()
+    return runner
+
+
+def report(runner: Runner, seconds: float) -> str:
+    total = sum(runner.injected.values())
+    ended = runner.known.ended.values()
+    lines = [f"{count:5d}  {kind}" for kind, count in sorted(runner.injected.items())]
+    lines.append(
+        f"{total} faults in {seconds:.0f} s, {runner.known.checks} times every promise, "
+        f"{len(runner.known.ended)} jobs ended ({sum(str(end[0]) == 'succeeded' for end in ended)} succeeded, "
+        f"{sum(int(str(end[1])) for end in ended)} attempts), {runner.stack.restarts} processes started, "
+        f"longest overdue lease {runner.known.longest_overdue:.1f} s"
+    )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.suite", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--faults", type=int, default=320)
+    parser.add_argument("--seed", type=int, default=None, help="default: drawn")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", help="only kinds that have this in their name")
+    arguments = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
+    print(f"seed {seed}", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="asym-faults-"))
+    began = time.monotonic()
+    try:
+        runner = run(folder, arguments.faults, seed, workers=arguments.workers, only=arguments.only)
+    except Violation as violation:
+        print(f"BROKEN: {violation}", file=sys.stderr)
+        return 1
+    print(report(runner, time.monotonic() - began))
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""A short, seeded part of the fault suite. The whole of it: `./dev test-faults`."""
+
+import pytest
+
+from tests.faults.suite.__main__ import report, run, schedule
+from tests.faults.suite.kinds import KINDS
+
+FAULTS, SEED = 36, 20
+
+
+@pytest.mark.timeout(900)
+def test_no_promise_is_broken_by_any_of_the_faults(tmp_path):
+    runner = run(tmp_path, FAULTS, SEED)
+    print(report(runner, 0))
+    # A kind that meets nothing five times in a row was not injected; with most of them that would be no test.
+    assert sum(runner.injected.values()) >= FAULTS - 4
+
+
+def test_the_same_seed_gives_the_same_schedule_and_each_kind_before_any_comes_again():
+    assert schedule(100, 3) == schedule(100, 3)
+    assert schedule(100, 3) != schedule(100, 4)
+    assert sorted(schedule(len(KINDS), 5)) == sorted(KINDS)
+    assert schedule(3, 6, only="broker") != []
