@@ -1,12 +1,8 @@
 """Postgres and Valkey go away under the real worker: the run goes on, its rows arrive, the doorbell rings again."""
 
-import json
 import signal
-import subprocess
-import sys
 import time
 
-import psutil
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
@@ -15,43 +11,10 @@ from store import doorbell, schema
 from store.database import Database
 from store.settings import Settings
 from store.status import JobStatus
-from tests.faults.conftest import ROOT, STEPS, repeatable
+from tests.faults.conftest import STEPS, repeatable
+from tests.faults.suite.stack import OwnServers
 
 OUTAGE_SECONDS = 10
-
-
-class OwnServers:
-    """Servers of one test, so that it may kill them; they are started again by their supervisor."""
-
-    def __init__(self, home):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "store.embedded", "--home", str(home)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        line = self._process.stdout.readline()
-        assert line, "the embedded servers did not start"
-        self.urls = json.loads(line)
-
-    def _find(self, name):
-        children = psutil.Process(self._process.pid).children(recursive=True)
-        return [child for child in children if name in child.name()]
-
-    def signal(self, name, signum):
-        """To all processes of `postgres` or `valkey`."""
-        processes = self._find(name)
-        assert processes
-        for process in processes:
-            try:
-                process.send_signal(signum)
-            except psutil.NoSuchProcess:
-                continue
-
-    def close(self):
-        with self._process:
-            self._process.stdin.close()
 
 
 @pytest.fixture

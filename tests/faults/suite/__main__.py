@@ -1,4 +1,4 @@
-"""Inject faults into a real platform:  python -m tests.faults.suite [--faults N] [--seed S] [--only KIND]
+"""Inject faults into a real platform:  ./dev test-faults [--faults N] [--real N] [--seed S] [--only KIND]
 
 Prints the seed first: the same one gives the same schedule again. Exit status 1 when a promise was broken; the stack's
 folder, with its logs and `schedule.log`, is kept then.
@@ -11,18 +11,28 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.faults.suite.invariants import Violation
-from tests.faults.suite.kinds import KINDS
+from tests.faults.suite.kinds import KINDS, REAL_KINDS
 from tests.faults.suite.run import Runner
-from tests.faults.suite.stack import Stack
+from tests.faults.suite.stack import ROOT, Stack
+
+MODELS_CACHE = ROOT / ".pytest_cache" / "d" / "models"
+"""Where the fault tests keep builtin/tiny-arith once it is made, which takes a minute."""
 
 
-def schedule(count: int, seed: int, only: str | None = None) -> list[str]:
-    """Names of kinds: each once, in an order of its own, before any comes again."""
-    names = [name for name in KINDS if only is None or only in name]
+def schedule(count: int, seed: int, only: str | None = None, *, real: int = 0) -> list[str]:
+    """Names of kinds: each once, in an order of its own, before any comes again. `real` more use the real trainer."""
     chance = random.Random(seed)
+    return _drawn(KINDS, count, chance, only) + _drawn(REAL_KINDS, real, chance, only)
+
+
+def _drawn(kinds: Iterable[str], count: int, chance: random.Random, only: str | None) -> list[str]:
+    names = [name for name in kinds if only is None or only in name]
+    if not names:
+        return []
     drawn: list[str] = []
     while len(drawn) < count:
         chance.shuffle(names)
@@ -30,20 +40,23 @@ def schedule(count: int, seed: int, only: str | None = None) -> list[str]:
     return drawn[:count]
 
 
-def run(folder: Path, count: int, seed: int, *, workers: int = 2, only: str | None = None) -> Runner:
+def run(folder: Path, count: int, seed: int, *, workers: int = 2, real: int = 0, only: str | None = None) -> Runner:
     """Violation when a promise was broken, in a message that says how to see it again."""
-    again = f"python -m tests.faults.suite --seed {seed} --faults {count}" + (f" --only '{only}'" if only else "")
+    again = f"./dev test-faults --seed {seed} --faults {count} --real {real} --workers {workers}"
+    again += f" --only '{only}'" if only else ""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    stack = Stack(folder, workers, port)
+    if real:
+        MODELS_CACHE.mkdir(parents=True, exist_ok=True)
+    stack = Stack(folder, workers, port, MODELS_CACHE if real else None)
     try:
         runner = Runner(stack, seed)
         done: list[str] = []
         try:
-            for kind in schedule(count, seed, only):
+            for kind in schedule(count, seed, only, real=real):
                 done.append(kind)
-                runner.inject(kind, KINDS[kind])
+                runner.inject(kind, {**KINDS, **REAL_KINDS}[kind])
             runner.finish()
         except Violation as violation:
             raise Violation(f"{violation}\nfaults: {done}\nagain: {again}\nlogs: {folder}") from violation
@@ -69,10 +82,11 @@ def report(runner: Runner, seconds: float) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.faults.suite", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="./dev test-faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--faults", type=int, default=320)
     parser.add_argument("--seed", type=int, default=None, help="default: drawn")
+    parser.add_argument("--real", type=int, default=10, help="so many more on the real trainer (default: 10)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", help="only kinds that have this in their name")
     arguments = parser.parse_args()
@@ -81,7 +95,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="asym-faults-"))
     began = time.monotonic()
     try:
-        runner = run(folder, arguments.faults, seed, workers=arguments.workers, only=arguments.only)
+        runner = run(
+            folder, arguments.faults, seed, workers=arguments.workers, real=arguments.real, only=arguments.only
+        )
     except Violation as violation:
         print(f"BROKEN: {violation}", file=sys.stderr)
         return 1

@@ -337,6 +337,53 @@ def poison_loop(run: Runner, action: str) -> bool:
     return True
 
 
+# The real trainer, on builtin/tiny-arith.
+
+REAL = {
+    "rollout": {"group_size": 4, "max_new_tokens": 4},
+    "optim": {"lr": 1e-3, "prompts_per_step": 8},
+    "train": {"steps": 12},
+    "checkpoint": {"every": 3, "keep_last": 2},
+    "reward": {"kind": "math", "timeout_seconds": 60},
+    "seed": 7,
+}
+
+
+def real_metrics(run: Runner, job: str) -> dict[int, dict[str, object]]:
+    rows = run.ask("SELECT step, values FROM job_metrics WHERE job_id = :id ORDER BY step", id=job)
+    return {row.step: {key: value for key, value in row.values.items() if not key.startswith("perf/")} for row in rows}
+
+
+def real_job_ends(run: Runner, job: str):
+    return run.must(f"{job} ends", lambda: (row := run.job(job)).status in (*TERMINAL, "paused") and row, 300)
+
+
+def real_trainer(run: Runner, point: str, action: str = "kill", skip: int | None = None) -> bool:
+    if run.reference is None:
+        reference = run.submit("real reference", **REAL)
+        real_job_ends(run, reference)
+        run.reference = real_metrics(run, reference)
+    job = run.submit("real", **REAL)
+    # Before the trainer can have come so far: it has torch to import.
+    armed = run.arm(point, action, of=job, skip=run.random.randrange(4) if skip is None else skip)
+    fired = run.wait_fired(armed, 120)
+    if fired is None:
+        return False
+    if action == "flip":
+        run.wait_fired(run.arm("trainer.step", "kill", of=job), 60)
+    row = real_job_ends(run, job)
+    if action == "enospc":
+        if row.status != "paused" or row.pause_reason["code"] != "disk_full" or row.crashes:
+            raise Violation(f"{job}, its disk full: {row.status}, {row.pause_reason}, {row.crashes} crashes")
+        run.stack.request("POST", f"/jobs/{job}/resume")
+        row = real_job_ends(run, job)
+    if row.status != "succeeded" or row.attempt < 2:
+        raise Violation(f"{job}, {action} at {point}: {row.status} in attempt {row.attempt}, {row.failure}")
+    if real_metrics(run, job) != run.reference:
+        raise Violation(f"{job}, {action} at {point}: its metrics are not those of an uninterrupted run")
+    return True
+
+
 # The API.
 
 
@@ -437,3 +484,18 @@ KINDS: dict[str, Fault] = {
     "API killed at an upload": api_dies_uploading,
     "one key, many requests": one_key_many_requests,
 }
+
+REAL_KINDS: dict[str, Fault] = {
+    **{
+        f"real trainer killed at {point}": partial(real_trainer, point=point)
+        for point in ("trainer.rollout", "trainer.update", "trainer.step", "checkpoint.file")
+    },
+    **{
+        f"real trainer killed at {point}": partial(real_trainer, point=point, skip=0)
+        for point in ("trainer.load", "checkpoint.written", "trainer.done")
+    },
+    "real trainer out of memory": partial(real_trainer, point="trainer.update", action="memory"),
+    "real trainer's disk full": partial(real_trainer, point="checkpoint.file", action="enospc"),
+    "real trainer's checkpoint bit flip": partial(real_trainer, point="checkpoint.written", action="flip", skip=1),
+}
+"""Each costs the import of torch twice: a part of the long run only."""

@@ -50,6 +50,8 @@ class Runner:
         # A connection of its own: those of the platform are cut by the faults.
         self.database = Database(stack.database_url, pool_size=3)
         self.rows: list[Any] = []
+        self.reference: dict[int, dict[str, Any]] | None = None
+        """Step -> metrics of the real trainer's job when nothing disturbs it; once it was needed."""
         self.log = (stack.root / "schedule.log").open("a", buffering=1)
 
     def _upload(self) -> str:
