@@ -65,7 +65,15 @@ class Settings(BaseModel):
         except ValueError as error:
             raise SettingsError(f"ASYM_HTTP_VERIFIERS: {error}") from error
         for field in (
-            *("database_url", "broker_url", "sandbox", "lease_seconds", "sweep_seconds", "tidy_seconds", "drain_seconds"),
+            *(
+                "database_url",
+                "broker_url",
+                "sandbox",
+                "lease_seconds",
+                "sweep_seconds",
+                "tidy_seconds",
+                "drain_seconds",
+            ),
             *("spool_bytes", "silence_seconds", "max_upload_bytes"),
         ):
             if value := env.get(f"ASYM_{field.upper()}"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import select, text, update
 
-from store import jobs, leases, recording, workers
+from store import checkpoints, jobs, leases, recording, workers
 from store.errors import Conflict, LeaseLost
 from store.models import Checkpoint, Job, JobEvent, JobMetric
 from store.status import LEASED, TERMINAL, TRANSITIONS, JobStatus
@@ -199,14 +199,18 @@ class Machine(RuleBasedStateMachine):
         self.forget(holder)
 
     @precondition(lambda self: self.holders)
-    @rule(data=st.data())
-    def forget_a_checkpoint(self, data):
-        """As after damage, and as retention does."""
+    @rule(data=st.data(), damaged=st.booleans())
+    def forget_checkpoints(self, data, damaged):
+        """As retention does, and as is done after damage."""
         holder = data.draw(st.sampled_from(self.holders))
-        step = data.draw(st.integers(1, STEPS))
-        self.fenced(
-            holder, lambda session: leases.mark_checkpoint_deleted(session, holder.job_id, holder.attempt, step)
-        )
+        of = holder.job_id, holder.attempt
+        if damaged:
+            with self.database.transaction() as session:
+                known = checkpoints.newest_first(session, holder.job_id)
+            path = known[0].path if known else "none"
+            self.fenced(holder, lambda session: checkpoints.forget(session, *of, path))
+        else:
+            self.fenced(holder, lambda session: checkpoints.prune(session, *of))
 
     @precondition(lambda self: self.holders)
     @rule(data=st.data())

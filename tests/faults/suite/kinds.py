@@ -11,7 +11,7 @@ from functools import partial
 import httpx
 import psutil
 
-from store import doorbell, leases
+from store import checkpoints, doorbell, leases
 from store.errors import LeaseLost
 from store.status import TERMINAL, JobStatus
 from tests.faults.suite.invariants import Violation
@@ -136,7 +136,7 @@ def stale_attempt_writes(run: Runner) -> bool:
         "finish": lambda session: leases.finish(session, job.id, stale, S.SUCCEEDED),
         "release": lambda session: leases.release(session, job.id, stale, crashed=True),
         "set_aside": lambda session: leases.set_aside(session, job.id, stale, {"code": "x", "message": "x"}),
-        "checkpoint": lambda session: leases.mark_checkpoint_deleted(session, job.id, stale, 4),
+        "checkpoint": lambda session: checkpoints.prune(session, job.id, stale),
     }
     for name, attack in attacks.items():
 
