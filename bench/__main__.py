@@ -4,7 +4,12 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-INSTRUMENTS = {"step": "bench.step.driver", "profile": "bench.profile", "machine": "bench.machine"}
+INSTRUMENTS = {
+    "step": "bench.step.driver",
+    "profile": "bench.profile",
+    "machine": "bench.machine",
+    "recovery": "bench.recovery",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -92,15 +92,36 @@ def guard_is_killed(run: Runner) -> bool:
 # A process stands still.
 
 
-def worker_sleeps(run: Runner, leases_long: float) -> bool:
-    """Past its lease it is a zombie when it wakes: somebody else has its jobs."""
+def worker_sleeps_for_a_moment(run: Runner) -> bool:
     run.some_running()
     _, worker = some_worker(run)
     worker.send_signal(signal.SIGSTOP)
-    run.later(leases_long * LEASE_SECONDS, partial(worker.send_signal, signal.SIGCONT))
-    if leases_long < 1:
-        run.wait(lambda: False, leases_long * LEASE_SECONDS)
+    run.wait(lambda: False, 0.3 * LEASE_SECONDS)
+    worker.send_signal(signal.SIGCONT)
     return True
+
+
+def worker_sleeps_past_its_lease(run: Runner) -> bool:
+    """It is a zombie when it wakes: somebody else has its jobs, and trains them beside what is left of its own."""
+    run.some_running()
+    _, worker = some_worker(run)
+    held = run.ask(
+        "SELECT jobs.id, attempt FROM jobs JOIN workers ON workers.id = worker_id"
+        " WHERE pid = :pid AND jobs.status = 'running' AND jobs.name = 'mini'",
+        pid=worker.pid,
+    )
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        taken = [run.must(f"{row.id} is taken over", partial(goes_on_elsewhere, run, row)) for row in held]
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    return any(taken)
+
+
+def goes_on_elsewhere(run: Runner, row) -> bool:
+    """With the next attempt in the middle of its steps; or the attempt ended just before its worker fell asleep."""
+    said = "SELECT 1 FROM job_metrics WHERE job_id = :id AND attempt > :attempt"
+    return bool(run.ask(said, id=row.id, attempt=row.attempt)) or run.status(row.id) in TERMINAL
 
 
 def worker_leaves(run: Runner) -> bool:
@@ -453,8 +474,8 @@ KINDS: dict[str, Fault] = {
         for point in ("claimed", "prepared", "recording", "recorded", "checkpoint", "settling", "settled")
     },
     "worker killed": worker_is_killed,
-    "worker asleep past its lease": partial(worker_sleeps, leases_long=2.0),
-    "worker asleep for a moment": partial(worker_sleeps, leases_long=0.3),
+    "worker asleep past its lease": worker_sleeps_past_its_lease,
+    "worker asleep for a moment": worker_sleeps_for_a_moment,
     "worker told to leave": worker_leaves,
     "worker's clock an hour off": worker_clock_is_wrong,
     "stale attempt writes": stale_attempt_writes,

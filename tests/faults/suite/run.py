@@ -212,9 +212,7 @@ class Runner:
 
     def finish(self, seconds: float = 180.0) -> None:
         """No more faults: every job must come to its end, and nothing of a trainer be left."""
-        for _, action in self._later:
-            action()
-        self._later = []
+        self.wait(lambda: not self._later, 60)
         for armed in self.stack.failpoints.glob("*.json"):
             armed.unlink()
         for row in self.ask("SELECT id FROM jobs WHERE status = 'paused'"):
