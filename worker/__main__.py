@@ -48,7 +48,8 @@ def main() -> int:
         return 2
 
     # One job uses up to two connections at once (its lease, its events); the supervisor and tidying one more each.
-    database = Database(database_url, pool_size=2 * (len(gpus) + arguments.cpu_slots) + 2)
+    pool_size = 2 * (len(gpus) + arguments.cpu_slots) + 2
+    database = Database(database_url, pool_size, idle_seconds=settings.lease_seconds / 2)
     artifacts = Artifacts(settings.artifacts)
     host = socket.gethostname()
     supervisor = Supervisor(

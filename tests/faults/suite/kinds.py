@@ -105,17 +105,28 @@ def worker_sleeps_past_its_lease(run: Runner) -> bool:
     """It is a zombie when it wakes: somebody else has its jobs, and trains them beside what is left of its own."""
     run.some_running()
     _, worker = some_worker(run)
-    held = run.ask(
-        "SELECT jobs.id, attempt FROM jobs JOIN workers ON workers.id = worker_id"
-        " WHERE pid = :pid AND jobs.status = 'running' AND jobs.name = 'mini'",
-        pid=worker.pid,
-    )
+    held = held_by(run, worker)
     worker.send_signal(signal.SIGSTOP)
     try:
         taken = [run.must(f"{row.id} is taken over", partial(goes_on_elsewhere, run, row)) for row in held]
     finally:
         worker.send_signal(signal.SIGCONT)
     return any(taken)
+
+
+def held_by(run: Runner, *workers):
+    """The jobs that these workers run, as they are."""
+    return run.ask(
+        "SELECT jobs.id, attempt, crashes FROM jobs JOIN workers ON workers.id = worker_id"
+        " WHERE pid = ANY(:pids) AND jobs.status = 'running' AND jobs.name = 'mini'",
+        pids=[worker.pid for worker in workers],
+    )
+
+
+def lost_no_attempt(run: Runner, held, why: str) -> None:
+    for row in held:
+        if (now := run.job(row.id)).crashes != row.crashes:
+            raise Violation(f"{row.id}: {why}, and {now.crashes - row.crashes} attempts are counted as lost")
 
 
 def goes_on_elsewhere(run: Runner, row) -> bool:
@@ -125,19 +136,20 @@ def goes_on_elsewhere(run: Runner, row) -> bool:
 
 
 def worker_leaves(run: Runner) -> bool:
-    """Drain: it ends by itself and well."""
+    """Drain: it ends by itself and well, and its jobs go on elsewhere without having lost an attempt."""
     run.some_running()
     _, worker = some_worker(run)
     if worker.poll() is not None:
         return False
-    worker.send_signal(signal.SIGCONT)
+    held = held_by(run, worker)
     worker.terminate()
     deadline = time.monotonic() + 25
     while worker.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     if worker.poll() is None:
         raise Violation("a worker that was told to leave is still there after 25 s")
-    return True
+    lost_no_attempt(run, held, "its worker left")
+    return worker.returncode == 0  # or it was killed by a fault that had been late
 
 
 def worker_clock_is_wrong(run: Runner) -> bool:
@@ -189,7 +201,9 @@ def postgres_restarts(run: Runner, signum: signal.Signals) -> bool:
 
 
 def postgres_hangs(run: Runner, leases_long: float) -> bool:
+    """It costs as long as it takes and nothing else: who could not renew has lost nothing when nobody could claim."""
     run.some_running()
+    held = held_by(run, *(worker for worker in run.stack.workers if worker.poll() is None))
     run.stack.servers.signal("postgres", signal.SIGSTOP)
     try:
         run_until = time.monotonic() + leases_long * LEASE_SECONDS
@@ -198,6 +212,9 @@ def postgres_hangs(run: Runner, leases_long: float) -> bool:
     finally:
         run.stack.servers.signal("postgres", signal.SIGCONT)
     run.ask("SELECT 1")
+    if leases_long > 1:
+        run.wait(lambda: False, 1.5 * LEASE_SECONDS)
+        lost_no_attempt(run, held, "the database was away")
     return True
 
 

@@ -359,6 +359,45 @@ def test_leaving_gives_the_job_back_without_counting_a_crash(
     assert [row.attempt for row in history(job_id).metrics] == [1, 1, 1, 1, 2, 2]
 
 
+def test_a_step_that_takes_longer_than_the_drain_is_killed_and_costs_no_attempt(
+    start_worker, submit, wait_for_status, step_reached, let_go, job_of, history
+):
+    job_id = submit("deaf", steps=6, hold=4, every=2, resources={"max_attempts": 1})
+    one = start_worker("one", drain_seconds=0.5)
+    step_reached(job_id, 3)
+    began = time.monotonic()
+    one.drain(threading.Event())
+    assert 0.5 <= time.monotonic() - began < 10
+    job = job_of(job_id)
+    assert (job.status, job.attempt, job.crashes) == (QUEUED, 1, 0)
+    let_go(job_id)
+    start_worker("two")
+    job = wait_for_status(job_id, SUCCEEDED, FAILED)
+    assert (job.status, job.crashes) == (SUCCEEDED, 0)
+    assert [row.attempt for row in history(job_id).metrics] == [1, 1, 2, 2, 2, 2]
+
+
+def test_a_trainer_that_says_nothing_is_told_of_once(
+    start_worker, submit, wait_for_status, step_reached, let_go, wait_until, history
+):
+    job_id = submit(hold=3)
+    start_worker(silence_seconds=1.0)
+    step_reached(job_id, 2)
+
+    def told():
+        """Since the second step: it may be slow to start, too."""
+        events = history(job_id).events
+        (second,) = [event.id for event in events if event.type == "step" and event.data["step"] == 2]
+        return [event for event in events if event.data.get("code") == "trainer_silent" and event.id > second]
+
+    (event,) = wait_until(told)
+    assert event.level == "warning"
+    assert "has said nothing for 1 s" in event.message
+    let_go(job_id)
+    wait_for_status(job_id, SUCCEEDED)
+    assert len(told()) == 1
+
+
 def test_leaving_in_a_hurry_gives_the_job_back_too(start_worker, submit, wait_for_status, step_reached, job_of):
     job_id = submit("deaf", hold=4)
     one = start_worker("one")
