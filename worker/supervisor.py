@@ -165,10 +165,11 @@ class Supervisor:
         self._heard_at = now
 
     def _sweep(self) -> None:
-        if time.monotonic() < self._sweep_after:
+        asked_at = time.monotonic()
+        if asked_at < self._sweep_after:
             return
         with self._database.transaction() as session:
-            expired = sweeper.sweep(session, self._lease_seconds).expired
+            expired = sweeper.sweep(session, self._lease_seconds, asked_at=asked_at).expired
         if expired:
             log.warning("leases expired: %s", ", ".join(expired))
             self._ring()

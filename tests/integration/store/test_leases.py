@@ -1,10 +1,12 @@
 """Holding a job: the fence, renewing, the end of an attempt, the sweep, and every walk through the statuses."""
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, text, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from store import checkpoints, jobs, leases, workers
 from store.database import Database
@@ -124,6 +126,14 @@ def test_a_failure_holds_whatever_the_process_printed(database, running, job):
         leases.finish(session, running.job_id, running.attempt, S.FAILED, failure)
     stored = job(running.job_id).failure
     assert (stored["message"], stored["evidence"]) == ("died\ufffd", ["a\ufffdb", "\ufffd"])
+
+
+def test_a_sweep_that_a_hanging_database_answers_late_takes_nothing_away(database, running, expire, job):
+    expire(running.job_id)
+    lease = 60.0
+    with pytest.raises(TimeoutError), database.transaction() as session:
+        sweep(session, lease, asked_at=time.monotonic() - 11)
+    assert job(running.job_id).status is S.RUNNING
 
 
 def test_a_holder_frozen_in_a_transaction_loses_its_job_all_the_same(
