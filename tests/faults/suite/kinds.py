@@ -117,16 +117,18 @@ def worker_sleeps_past_its_lease(run: Runner) -> bool:
 def held_by(run: Runner, *workers):
     """The jobs that these workers run, as they are."""
     return run.ask(
-        "SELECT jobs.id, attempt, crashes FROM jobs JOIN workers ON workers.id = worker_id"
+        "SELECT jobs.id, attempt FROM jobs JOIN workers ON workers.id = worker_id"
         " WHERE pid = ANY(:pids) AND jobs.status = 'running' AND jobs.name = 'mini'",
         pids=[worker.pid for worker in workers],
     )
 
 
-def lost_no_attempt(run: Runner, held, why: str) -> None:
+def no_lease_expired(run: Runner, held, why: str) -> None:
+    """Of these attempts; they may have ended otherwise, for a fault before."""
+    expired = "SELECT 1 FROM job_events WHERE job_id = :id AND attempt = :attempt AND data->>'code' = 'lease_expired'"
     for row in held:
-        if (now := run.job(row.id)).crashes != row.crashes:
-            raise Violation(f"{row.id}: {why}, and {now.crashes - row.crashes} attempts are counted as lost")
+        if run.ask(expired, id=row.id, attempt=row.attempt):
+            raise Violation(f"{row.id}: {why}, and its attempt {row.attempt} was taken away")
 
 
 def goes_on_elsewhere(run: Runner, row) -> bool:
@@ -148,7 +150,7 @@ def worker_leaves(run: Runner) -> bool:
         time.sleep(0.02)
     if worker.poll() is None:
         raise Violation("a worker that was told to leave is still there after 25 s")
-    lost_no_attempt(run, held, "its worker left")
+    no_lease_expired(run, held, "its worker left")
     return worker.returncode == 0  # or it was killed by a fault that had been late
 
 
@@ -214,7 +216,7 @@ def postgres_hangs(run: Runner, leases_long: float) -> bool:
     run.ask("SELECT 1")
     if leases_long > 1:
         run.wait(lambda: False, 1.5 * LEASE_SECONDS)
-        lost_no_attempt(run, held, "the database was away")
+        no_lease_expired(run, held, "the database was away")
     return True
 
 

@@ -28,14 +28,15 @@ class OwnServers:
     """Servers of one test, so that it may kill them; they are started again by their supervisor."""
 
     def __init__(self, home):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "store.embedded", "--home", str(home)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(home / "embedded.log").open("w"),
-            text=True,
-            cwd=ROOT,
-        )
+        with (home / "embedded.log").open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "store.embedded", "--home", str(home)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+            )
         line = self._process.stdout.readline()
         assert line, "the embedded servers did not start"
         self.urls = json.loads(line)
