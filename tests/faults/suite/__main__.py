@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.faults.suite.invariants import Violation
@@ -40,13 +40,12 @@ def _drawn(kinds: Iterable[str], count: int, chance: random.Random, only: str | 
     return drawn[:count]
 
 
-def run(folder: Path, count: int, seed: int, *, workers: int = 2, real: int = 0, only: str | None = None) -> Runner:
+def run(folder: Path, kinds: Sequence[str], seed: int, *, again: str, workers: int = 2) -> Runner:
     """Violation when a promise was broken, in a message that says how to see it again."""
-    again = f"./dev test-faults --seed {seed} --faults {count} --real {real} --workers {workers}"
-    again += f" --only '{only}'" if only else ""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    real = any(kind in REAL_KINDS for kind in kinds)
     if real:
         MODELS_CACHE.mkdir(parents=True, exist_ok=True)
     stack = Stack(folder, workers, port, MODELS_CACHE if real else None)
@@ -54,7 +53,7 @@ def run(folder: Path, count: int, seed: int, *, workers: int = 2, real: int = 0,
         runner = Runner(stack, seed)
         done: list[str] = []
         try:
-            for kind in schedule(count, seed, only, real=real):
+            for kind in kinds:
                 done.append(kind)
                 runner.inject(kind, {**KINDS, **REAL_KINDS}[kind])
             runner.finish()
@@ -94,10 +93,11 @@ def main() -> int:
     print(f"seed {seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="asym-faults-"))
     began = time.monotonic()
+    again = f"./dev test-faults --seed {seed} --faults {arguments.faults} --real {arguments.real}"
+    again += f" --workers {arguments.workers}" + (f" --only '{arguments.only}'" if arguments.only else "")
+    kinds = schedule(arguments.faults, seed, arguments.only, real=arguments.real)
     try:
-        runner = run(
-            folder, arguments.faults, seed, workers=arguments.workers, real=arguments.real, only=arguments.only
-        )
+        runner = run(folder, kinds, seed, again=again, workers=arguments.workers)
     except Violation as violation:
         print(f"BROKEN: {violation}", file=sys.stderr)
         return 1
