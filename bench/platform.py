@@ -91,8 +91,9 @@ class Platform:
             if process.pid not in trainers:
                 with contextlib.suppress(psutil.Error):
                     used = process.cpu_times()
-                    # Of those that have ended, such as Postgres's short-lived ones, their parent knows.
-                    total += used.user + used.system + used.children_user + used.children_system
+                    total += used.user + used.system
+                    if "postgres" in process.name():  # what its connections used that were closed
+                        total += used.children_user + used.children_system
         return total
 
 
