@@ -83,6 +83,20 @@ def test_both_servers_gone_in_the_middle_of_a_run(
     assert worker.poll() is None
 
 
+def test_without_a_broker_work_starts_within_a_sweep(own_servers, start_worker, submit, artifacts, wait_until, job_of):
+    worker = start_worker("one", ASYM_SWEEP_SECONDS="1")
+    first = submit(resources={"max_attempts": 1})
+    for path in (artifacts.root / "datasets").rglob("*.jsonl"):
+        path.unlink()  # so that the job ends without a trainer having to start
+    wait_until(lambda: job_of(first).status is JobStatus.FAILED)
+    own_servers.signal("valkey", signal.SIGSTOP)
+    second = submit(steps=1)
+    submitted_at = time.monotonic()
+    wait_until(lambda: job_of(second).attempt == 1, poll=0.01)
+    assert time.monotonic() - submitted_at < 1 + 1  # a sweep, and a busy machine's due
+    assert worker.poll() is None
+
+
 def test_the_doorbell_is_heard_again_after_the_broker_was_killed(
     own_servers, start_worker, submit, artifacts, wait_until, job_of, broker_url
 ):
