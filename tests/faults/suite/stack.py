@@ -1,5 +1,6 @@
 """The real platform as processes that may be killed: Postgres and Valkey, the API, several workers."""
 
+import contextlib
 import json
 import os
 import signal
@@ -42,13 +43,17 @@ class OwnServers:
         self.urls = json.loads(line)
 
     def find(self, name):
-        children = psutil.Process(self._process.pid).children(recursive=True)
-        return [child for child in children if name in child.name()]
+        found = []
+        for child in psutil.Process(self._process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if name in child.name():
+                    found.append(child)
+        return found
 
     def postmaster(self):
         """Postgres's first process; None while there is none."""
-        direct = psutil.Process(self._process.pid).children()
-        return next((child for child in direct if "postgres" in child.name()), None)
+        direct = {child.pid for child in psutil.Process(self._process.pid).children()}
+        return next((child for child in self.find("postgres") if child.pid in direct), None)
 
     def signal(self, name, signum):
         """To all processes of `postgres` or `valkey`."""
@@ -182,6 +187,8 @@ class Stack:
                 process.kill()
             if process is not None:
                 process.wait()
-        self.servers.signal("postgres", signal.SIGCONT)
+        for process in [*self.servers.find("postgres"), *self.servers.find("valkey")]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
         self.database.dispose()
         self.servers.close()
