@@ -6,6 +6,7 @@ again, for without it streams would fall silent, or dead workers would keep thei
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -75,8 +76,9 @@ async def _to_its_end(call: Callable[[], Result]) -> Result:
 
 
 def _sweep_once(state: ApiState) -> SweepResult:
+    asked_at = time.monotonic()
     with state.database.transaction() as session:
-        result = sweep(session, state.settings.lease_seconds)
+        result = sweep(session, state.settings.lease_seconds, state.settings.policy, asked_at=asked_at)
     if result.queued:
         state.ring()
     return result

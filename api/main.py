@@ -60,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: ApiState = app.state.api
     # As many requests at once as there are connections: the others wait for a thread, without a time limit.
+    await to_thread.run_sync(state.artifacts.clear_incoming)
     to_thread.current_default_thread_limiter().total_tokens = 2 * POOL_SIZE - READERS
     async with (
         running("event listener", partial(listen, state.database_url, state.feeds)),

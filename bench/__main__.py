@@ -9,6 +9,7 @@ INSTRUMENTS = {
     "profile": "bench.profile",
     "machine": "bench.machine",
     "claims": "bench.claims",
+    "recovery": "bench.recovery",
 }
 
 

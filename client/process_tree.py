@@ -32,7 +32,8 @@ class Part:
     """How long it may take to stop after SIGTERM before it is killed."""
     once: bool = False
     stdin_is_a_leash: bool = False
-    """Give it a pipe as stdin that is never written to: its end of file tells the part that this process died."""
+    """Give it a pipe as stdin that is never written to: its end of file tells the part that this process died, or that
+    it is to stop. Such a part obeys nothing else, so whoever signals a whole process tree does not stop it too soon."""
     on_stdout: Callable[[str], None] | None = None
     """Takes the lines of stdout, which then are no log lines."""
 
@@ -203,7 +204,11 @@ class _Keeper:
     def terminate(self) -> None:
         self._deadline = time.monotonic() + self._part.stop_seconds
         with self._lock:
-            if self._process is not None:
+            if self._process is None:
+                return
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            else:
                 self._process.terminate()
 
     def wait_or_kill(self, hurry: threading.Event) -> None:

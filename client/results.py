@@ -33,6 +33,11 @@ class Failure(TypedDict):
     evidence: list[str]
 
 
+class PauseReason(TypedDict):
+    code: str
+    message: str
+
+
 class QueueInfo(TypedDict):
     position: int
     """1 is next."""
@@ -53,6 +58,8 @@ class Job(TypedDict):
     finished_at: str | None
     progress: Progress
     failure: Failure | None
+    pause_reason: PauseReason | None
+    """Of a job that the platform paused by itself."""
     queue: QueueInfo | None
     """Of a queued job; lists leave it out."""
     cloned_from: str | None

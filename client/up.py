@@ -136,7 +136,7 @@ class Supervisor:
         self._file_addresses()
         ports = self._address
         self._tree.start(self._part("api", "api", "--host", ports.host, "--port", str(ports.api_port)))
-        self._tree.start(self._part("worker", "worker", stop_seconds=30.0))
+        self._tree.start(self._part("worker", "worker", "--drain-seconds", "20", stop_seconds=30.0))
         self._tree.start(
             self._part("dashboard", "dashboard", "--host", ports.host, "--port", str(ports.dashboard_port))
         )
@@ -194,7 +194,7 @@ class Supervisor:
 
         return Part(
             name="embedded",
-            argv=[sys.executable, "-m", "store.embedded", "--home", str(self._home)],
+            argv=[sys.executable, "-m", "store.embedded", "--home", str(self._home), "--leashed"],
             environment=lambda: child_environment(self._home),
             stop_seconds=15.0,
             stdin_is_a_leash=True,

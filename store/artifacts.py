@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,8 @@ from store.errors import UnsafePath
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORMAT = re.compile(r"[a-z0-9]{1,16}")
+_YOUNG_SECONDS = 10.0
+"""A file that is received into is held a moment after it is made."""
 _JOB_ID = re.compile(r"job_[a-z0-9]{1,64}")
 
 
@@ -64,15 +67,31 @@ class Artifacts:
     @contextmanager
     def incoming(self) -> Iterator[Incoming]:
         """A file to receive into, on the file system of the final place. Gone at the end unless moved."""
-        folder = self.root / "incoming"
+        folder = self._incoming
         folder.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=folder)
         path = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # for as long as somebody receives into it
                 yield Incoming(path, file)
         finally:
             path.unlink(missing_ok=True)
+
+    def clear_incoming(self) -> None:
+        """Delete what processes that were killed had received: files that nobody holds any more."""
+        for path in self._incoming.glob("*"):
+            try:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if time.time() - path.stat().st_mtime > _YOUNG_SECONDS:
+                        path.unlink()
+            except (FileNotFoundError, BlockingIOError):  # moved into its place, or being received
+                continue
+
+    @property
+    def _incoming(self) -> Path:
+        return self.root / "incoming"
 
     @contextmanager
     def content_lock(self, sha256: str) -> Iterator[None]:

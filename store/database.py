@@ -82,14 +82,21 @@ def _notify(connection: Connection, notifications: list[tuple[str, str]]) -> Non
 class Database:
     """One pool of connections. Safe to share between threads; make a new one after a fork."""
 
-    def __init__(self, url: str, pool_size: int = 5) -> None:
+    def __init__(self, url: str, pool_size: int = 5, *, idle_seconds: float | None = None) -> None:
+        """`idle_seconds`: how long a transaction of ours may stand still before the server ends it and frees the rows
+        that it has locked. A worker's must be shorter than its lease: one that is frozen in the middle of a transaction
+        would keep its jobs from being taken away."""
+        arguments = dict(CONNECT_ARGUMENTS)
+        if idle_seconds is not None:
+            timeout = max(1, round(idle_seconds * 1000))
+            arguments["options"] = f"{arguments['options']} -c idle_in_transaction_session_timeout={timeout}"
         self._engine = create_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
             pool_pre_ping=True,
-            connect_args=CONNECT_ARGUMENTS,
+            connect_args=arguments,
             # NaN is not JSON: refuse it here rather than let Postgres do so in the middle of a batch.
             json_serializer=partial(json.dumps, allow_nan=False, separators=(",", ":")),
         )

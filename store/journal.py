@@ -54,6 +54,8 @@ def move(session: Session, job: Job, to: JobStatus, message: str, data: dict[str
     if to not in TRANSITIONS[job.status]:
         raise Conflict(f"{job.id} is {job.status} and cannot become {to}")
     job.status = to
+    if to is not JobStatus.PAUSED:
+        job.pause_reason = None
     if to not in (JobStatus.PAUSING, JobStatus.CANCELLING):
         job.lease_until = job.leased_gpus = job.charged_at = None
     if to in (JobStatus.QUEUED, JobStatus.PAUSED):
@@ -61,7 +63,7 @@ def move(session: Session, job: Job, to: JobStatus, message: str, data: dict[str
     if to in TERMINAL:
         job.finished_at = session.scalar(select(func.clock_timestamp()))
     session.flush()
-    level = "error" if to is JobStatus.FAILED else "info"
+    level = "error" if to is JobStatus.FAILED else "warning" if job.pause_reason else "info"
     append(session, [event_row(job.id, job.attempt, "state", message, {"status": to.value, **(data or {})}, level)])
     announce(session, job.id)
 

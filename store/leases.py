@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from store.checkpoints import StoredCheckpoint
 from store.demand import CLASSES_SQL, Demand
-from store.errors import LeaseLost, NotFound
+from store.errors import Conflict, LeaseLost, NotFound
 from store.fencing import hold, lock
 from store.jobs import requeue
 from store.journal import announce, move, storable
@@ -57,6 +57,13 @@ class Failure(TypedDict):
     code: str
     message: str
     evidence: list[str]
+
+
+class PauseReason(TypedDict):
+    """Why the platform paused a job that nobody asked it to pause."""
+
+    code: str
+    message: str
 
 
 # The best job that fits, in one statement. `class` hops through the index ix_jobs_claim from one (team, demand) to the
@@ -245,6 +252,8 @@ def finish(
     job = hold(session, job_id, attempt)
     if status is JobStatus.PAUSED and job.status is JobStatus.CANCELLING:
         status = JobStatus.CANCELLED
+    if status is JobStatus.PAUSED and job.status is JobStatus.RUNNING:
+        raise Conflict(f"nobody asked {job_id} to pause")  # what must be paused all the same: set_aside
     if status is JobStatus.FAILED:
         if failure is None:
             raise ValueError("a failed job needs its failure")
@@ -295,6 +304,22 @@ def release(
     else:
         data = {"crashed": crashed, "code": code, "evidence": list(evidence)} if crashed else {"crashed": False}
         move(session, job, JobStatus.QUEUED, f"queued again: {message}" if crashed else "queued again", data)
+    return job.status
+
+
+def set_aside(session: Session, job_id: str, attempt: int, reason: PauseReason) -> JobStatus:
+    """Pause a job that cannot go on until something is done about the platform; the answer is its status now.
+
+    No crash is counted: the job is well, and its last checkpoint is. It is cancelled if that was asked for.
+    LeaseLost when the attempt no longer holds the job.
+    """
+    job = hold(session, job_id, attempt)
+    job.resume_after_pause = False
+    if job.status is JobStatus.CANCELLING:
+        move(session, job, JobStatus.CANCELLED, "cancelled")
+    else:
+        job.pause_reason = storable(dict(reason))
+        move(session, job, JobStatus.PAUSED, f"paused: {reason['message']}", {"reason": job.pause_reason})
     return job.status
 
 

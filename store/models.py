@@ -215,6 +215,8 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=_NOW, onupdate=_NOW)
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    pause_reason: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """{code, message} of a job that the platform paused by itself; None when somebody asked for the pause."""
     idempotency_key: Mapped[str | None]
     idempotency_hash: Mapped[str | None]
     resume_after_pause: Mapped[bool] = mapped_column(server_default=text("false"))

@@ -13,7 +13,8 @@ from trainer.spec.operator import parse_http_verifiers, split_http_verifiers
 
 GIB = 1024**3
 _PLAIN = (
-    "database_url", "broker_url", "sandbox", "lease_seconds", "sweep_seconds", "tidy_seconds", "max_upload_bytes",
+    "database_url", "broker_url", "sandbox", "lease_seconds", "sweep_seconds", "tidy_seconds", "drain_seconds",
+    "spool_bytes", "silence_seconds", "max_upload_bytes",
     "team_running_gpus", "team_queued_jobs", "team_gpu_hours", "team_disk_bytes", "half_life_seconds",
     "reserve_after_seconds",
 )  # fmt: skip
@@ -42,6 +43,12 @@ class Settings(BaseModel):
     sweep_seconds: Seconds = 5.0
     tidy_seconds: Seconds = 30.0
     """How often a worker looks for ended and deleted jobs whose files can go."""
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1800.0
+    """How long the trainers of a worker that leaves may take to finish their step and write a checkpoint."""
+    spool_bytes: Annotated[int, Field(ge=0)] = GIB
+    """How much of what a trainer says may wait on the worker's disk while the database is away."""
+    silence_seconds: Seconds = 900.0
+    """After how long without a word of its trainer a job's events say so."""
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
     team_running_gpus: TeamLimit = None
     """These four: what a team may use that has no limits of its own (`asym teams limits`); None is unlimited."""
@@ -100,6 +107,11 @@ class Settings(BaseModel):
     def models_cache(self) -> Path:
         """Where the builtin models are kept once made."""
         return self.home / "models-cache"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where a worker keeps, without a name, what the database cannot take yet."""
+        return self.home / "spool"
 
     @property
     def credentials_file(self) -> Path:

@@ -16,9 +16,17 @@ class JobStatus(StrEnum):
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.CANCELLED}),
-    # Back to queued: the attempt was lost or given back.
+    # Back to queued: the attempt was lost or given back. Paused without having been asked: it cannot go on until
+    # somebody has done something about the platform, the disk being full for one.
     JobStatus.RUNNING: frozenset(
-        {JobStatus.QUEUED, JobStatus.PAUSING, JobStatus.CANCELLING, JobStatus.SUCCEEDED, JobStatus.FAILED}
+        {
+            JobStatus.QUEUED,
+            JobStatus.PAUSING,
+            JobStatus.PAUSED,
+            JobStatus.CANCELLING,
+            JobStatus.SUCCEEDED,
+            JobStatus.FAILED,
+        }
     ),
     # A run may reach its end, good or bad, before it hears of the wish to pause or to cancel.
     JobStatus.PAUSING: frozenset({JobStatus.PAUSED, JobStatus.CANCELLING, JobStatus.SUCCEEDED, JobStatus.FAILED}),

@@ -4,9 +4,11 @@ Any number of workers may sweep at once. A caller that could not reach the datab
 again: while the database was away nobody could renew, and the others get that long to come back.
 """
 
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import TimeoutError
 from sqlalchemy.orm import Session
 
 from store import reservations, workers
@@ -17,6 +19,7 @@ from store.status import LEASED, JobStatus
 
 _AT_ONCE = 100
 _SILENT_LEASES = 3
+_HUNG_SHARE = 6
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,15 @@ class SweepResult:
     """How many jobs wait; the caller rings the doorbell when it is not 0."""
 
 
-def sweep(session: Session, lease_seconds: float, policy: Policy = DEFAULT) -> SweepResult:
+def sweep(
+    session: Session, lease_seconds: float, policy: Policy = DEFAULT, *, asked_at: float | None = None
+) -> SweepResult:
     """Release every job whose lease has run out (code `lease_expired`); mark workers silent for 3 leases lost; see
     which workers are to be kept free for large jobs.
+
+    asked_at: time.monotonic() before the transaction was begun. When the answer took longer than a sixth of a lease the
+    database hung, and nobody could renew: sqlalchemy.exc.TimeoutError, and nothing is taken away. Otherwise the sweep
+    that was on its way when it hung would be the first to be answered.
     """
     now = func.clock_timestamp()
     lease = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
@@ -42,6 +51,8 @@ def sweep(session: Session, lease_seconds: float, policy: Policy = DEFAULT) -> S
         .limit(_AT_ONCE)
         .with_for_update(of=Job, skip_locked=True)
     ).all()
+    if asked_at is not None and time.monotonic() - asked_at > lease_seconds / _HUNG_SHARE:
+        raise TimeoutError("the database took too long to answer a sweep")
     for job_id, attempt, name, host in expired:
         release(
             session,

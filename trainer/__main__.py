@@ -24,7 +24,7 @@ from trainer.launch import launch
 from trainer.operator_flags import add_operator_flags, permits, read_operator_flags
 from trainer.process import run_process
 from trainer.rewards import Permits
-from trainer.spec import JobSpec
+from trainer.spec import JobSpec, failpoints
 from trainer.spec.events import EXIT_DONE, EXIT_INFRASTRUCTURE_ERROR, EXIT_STOPPED, Done, Stopped
 
 logger = logging.getLogger("trainer")
@@ -112,6 +112,7 @@ def run(arguments: argparse.Namespace, events: EventStream, stop: threading.Even
             "(model.lora)",
             evidence=str(error).splitlines(),
         ) from error
+    failpoints.hit("trainer.done")
     if not finished:
         events.emit(Stopped, step=step)
         return EXIT_STOPPED

@@ -10,20 +10,24 @@ minute after a SIGTERM, be it in the middle of a step.
 Standard library and events only: the ranks' memory is enough.
 """
 
+import fcntl
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from trainer.event_stream import EventStream
 from trainer.spec.events import EXIT_DONE, EXIT_INFRASTRUCTURE_ERROR, EXIT_STOPPED, EXIT_USER_ERROR, Failed, parse_event
 
+_PREFIX, _LOCK = "asym-ranks-", "lock"
 TRAINER = (sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "trainer")
 
 
@@ -44,7 +48,7 @@ def launch(
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with tempfile.TemporaryDirectory(prefix="asym-ranks-") as folder:
+        with meeting_place() as folder:
             for rank in range(ranks):
                 place = ["--rank", str(rank), "--ranks", str(ranks), "--rendezvous", str(Path(folder) / "rendezvous")]
                 # Their own group it is not: whoever suspends or kills this process's means them too.
@@ -70,6 +74,18 @@ def launch(
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
+
+
+@contextmanager
+def meeting_place() -> Iterator[str]:
+    """A folder to meet in; gone at the end, and those of launchers that were killed go with the next one's start."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
+        with suppress(OSError), left.open("r+b") as lock:  # held by a launcher that lives, or another user's
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, (Path(folder) / _LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
 
 
 def _environment(ranks: int) -> dict[str, str]:

@@ -35,6 +35,7 @@ from trainer.run_warnings import WarningState, observe
 from trainer.sampling_order import SamplingOrder
 from trainer.sequences import Sequences
 from trainer.sharding import trained_state
+from trainer.spec import failpoints
 from trainer.spec.events import Checkpoint, Eval, Metrics, Rollouts, Step
 from trainer.spec.job import JobSpec
 from trainer.token_budget import TokenBudget
@@ -112,6 +113,7 @@ def train_step(run: Training, step: int) -> Metrics:
     spec, started = run.spec, time.perf_counter()
 
     # Groups of G rollouts per prompt, each with a verified reward (section 2).
+    failpoints.hit("trainer.rollout")
     rollouts = run.sampler.collect(step)
     correct = correct_rollouts(rollouts.rewards, spec.algorithm.success_threshold)
     try:
@@ -168,6 +170,7 @@ def train_step(run: Training, step: int) -> Metrics:
         }
     )
     run.events.emit(Step, step=step, metrics=metrics)
+    failpoints.hit("trainer.step")
     if spec.diagnostics.rollout_groups:
         shown = rollouts.events(
             correct, advantages, bonus, rollout_entropies(tokens, entropy), spec.diagnostics.rollout_groups
@@ -219,6 +222,7 @@ def make_updates(
             logp_engine=rollouts.logp_engine[chosen_tokens],
             logp_reference=None if logp_reference is None else logp_reference[chosen_tokens],
         )
+        failpoints.hit("trainer.update")
         # Each rank's masks are its own.
         with run.policy.dropout(spec.seed, step, number, *([run.world.rank] if run.world.rank else [])):
             updated = update(

@@ -10,7 +10,7 @@ from typing import TextIO
 from trainer.errors import CheckpointError, EngineError, RunError
 from trainer.event_stream import EventStream
 from trainer.rewards import VerifierUnavailableError
-from trainer.spec.events import EXIT_INFRASTRUCTURE_ERROR, EXIT_USER_ERROR, Failed
+from trainer.spec.events import DISK_FULL, EXIT_INFRASTRUCTURE_ERROR, EXIT_USER_ERROR, STORAGE_FULL, Failed
 
 logger = logging.getLogger("trainer")
 
@@ -36,7 +36,8 @@ def run_process(work: Callable[[EventStream], int], *, rank: int = 0) -> int:
     except EngineError as error:
         return _fail(events, "infrastructure", "engine_failed", str(error))
     except OSError as error:
-        return _fail(events, "infrastructure", "operating_system", str(error))
+        code = DISK_FULL if error.errno in STORAGE_FULL else "operating_system"
+        return _fail(events, "infrastructure", code, str(error))
     except Exception as error:  # noqa: BLE001 - the process's outermost boundary: whatever it was, the run's reader hears it
         return _fail(
             events,

@@ -11,12 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer import checkpoint
 from trainer.engines import open_engine
-from trainer.errors import RunError
+from trainer.errors import CheckpointError, RunError
 from trainer.evaluation import Benchmark
 from trainer.event_stream import EventStream
 from trainer.judging import DividedVerifier
 from trainer.loop import Training, prune
-from trainer.models import Policy, load_lora_policy, load_policy
+from trainer.models import ModelError, Policy, load_lora_policy, load_policy
 from trainer.prompts import UNANSWERED, PromptSet, build_prompts
 from trainer.ranks import ALONE, World
 from trainer.rewards import Permits, UnusableVerifierError, VerifierPool
@@ -25,6 +25,7 @@ from trainer.rollouts import Decoder, Sampler
 from trainer.run_warnings import WarningState
 from trainer.sampling_order import SamplingOrder
 from trainer.sharding import shard
+from trainer.spec import failpoints
 from trainer.spec.dataset import Problem, detect_format, read_problems, tiny_arith_offenders
 from trainer.spec.events import Started
 from trainer.spec.job import Columns, JobSpec
@@ -76,6 +77,7 @@ def open_training(
     """
     device, compute_dtype = placement(spec)
     torch.manual_seed(spec.seed)
+    failpoints.hit("trainer.load")
     loaded = None if resume is None else checkpoint.load(resume)
     if loaded is not None:
         refuse_another_adapter(spec, loaded)
@@ -184,7 +186,13 @@ def load_policies(
 
     needs_reference = spec.algorithm.kl_coef > 0
     if spec.model.lora is None:
-        return load(resumed or folders.model), load(folders.model) if needs_reference else None
+        try:
+            policy = load(resumed or folders.model)
+        except ModelError as error:
+            if resumed is None:
+                raise
+            raise CheckpointError(f"{resumed} holds no model that loads: {error}") from error
+        return policy, load(folders.model) if needs_reference else None
     policy = load_lora_policy(
         spec.model.id,
         spec.model.lora,

@@ -1,18 +1,20 @@
 """Run a worker:  python -m worker [--name NAME]
 
 Claims jobs and trains them until it gets SIGTERM or Ctrl-C: then it lets the trainers write a checkpoint, gives the
-jobs back and leaves. A second signal means at once. Needs ASYM_DATABASE_URL and ASYM_BROKER_URL.
+jobs back and leaves. A second signal, a second later, means at once. Needs ASYM_DATABASE_URL and ASYM_BROKER_URL.
 """
 
 import argparse
 import importlib.metadata
 import logging
+import math
 import os
 import queue
 import signal
 import socket
 import sys
 import threading
+import time
 
 from store.artifacts import Artifacts
 from store.database import Database
@@ -29,6 +31,8 @@ from worker.tidying import Tidying
 log = logging.getLogger("worker")
 
 _HANG_UP_SECONDS = 2.0
+_ONE_REQUEST_SECONDS = 1.0
+"""Whoever signals a whole tree of processes asks us twice, directly and through our parent: that is no impatience."""
 
 
 def main() -> int:
@@ -46,7 +50,8 @@ def main() -> int:
         return 2
 
     # One job uses up to two connections at once (its lease, its events); the supervisor and tidying one more each.
-    database = Database(database_url, pool_size=2 * (len(gpus) + arguments.cpu_slots) + 2)
+    pool_size = 2 * (len(gpus) + arguments.cpu_slots) + 2
+    database = Database(database_url, pool_size, idle_seconds=settings.lease_seconds / 2)
     artifacts = Artifacts(settings.artifacts)
     host = socket.gethostname()
     supervisor = Supervisor(
@@ -64,6 +69,7 @@ def main() -> int:
         cpu_slots=arguments.cpu_slots,
         lease_seconds=settings.lease_seconds,
         sweep_seconds=settings.sweep_seconds,
+        drain_seconds=settings.drain_seconds if arguments.drain_seconds is None else arguments.drain_seconds,
         ring=lambda: ring(broker_url),
         policy=settings.policy,
     )
@@ -78,11 +84,13 @@ def main() -> int:
     listener.start()
     tidying.start()
     signals.get()
+    asked_at = time.monotonic()
     log.info("leaving: trainers may write a checkpoint first (again to leave at once)")
     hurry = threading.Event()
 
     def wait_for_another() -> None:
-        signals.get()
+        while signals.get() and time.monotonic() - asked_at < _ONE_REQUEST_SECONDS:
+            pass
         hurry.set()
 
     threading.Thread(target=wait_for_another, daemon=True).start()
@@ -116,6 +124,12 @@ def _arguments() -> argparse.Namespace:
         help="what jobs may ask for in resources.labels, e.g. h100; may be repeated (default: ASYM_WORKER_LABELS, "
         "comma separated)",
     )
+    parser.add_argument(
+        "--drain-seconds",
+        type=_seconds,
+        help="how long trainers may take to finish their step and write a checkpoint when the worker is told to leave; "
+        "then they are killed (default: ASYM_DRAIN_SECONDS, else half an hour)",
+    )
     return parser.parse_args()
 
 
@@ -132,6 +146,16 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of slots")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from typing import TypeVar
 from store.artifacts import Artifacts
 from store.errors import LeaseLost, UnsafePath
 from store.status import JobStatus
-from trainer.spec.events import EXIT_DONE, EXIT_STOPPED
+from trainer.spec import failpoints
+from trainer.spec.events import DISK_FULL, EXIT_DONE, EXIT_STOPPED, STORAGE_FULL
 from worker.held_job import HeldJob
 from worker.lease import LeaseKeeper
 from worker.outage import UNREACHABLE
@@ -24,6 +25,7 @@ from worker.preparation import BadJobError, Launch, MissingFileError
 from worker.process import TrainerProcess
 from worker.recorder import Recorder
 from worker.retention import delete_superseded
+from worker.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +57,22 @@ class _GivenUpError(Exception):
 class Attempt:
     """Runs in a thread of its own; `drain`, `give_up` and `look_at_job` may be called from others."""
 
-    def __init__(self, job: HeldJob, prepare: Callable[[], Launch], artifacts: Artifacts, *, claimed_at: float) -> None:
-        """`claimed_at`: time.monotonic() before the claim was sent; the lease is counted from there."""
+    def __init__(
+        self,
+        job: HeldJob,
+        prepare: Callable[[], Launch],
+        artifacts: Artifacts,
+        spool: Spool,
+        *,
+        silence_seconds: float,
+        claimed_at: float,
+    ) -> None:
+        """`spool`: this attempt's own. `silence_seconds`: after how long a silent trainer is remarked upon.
+        `claimed_at`: time.monotonic() before the claim was sent; the lease is counted from there."""
         self.job = job
         self._prepare = prepare
         self._artifacts = artifacts
+        self._spool = spool
         self._changed = threading.Condition()
         self._lease = LeaseKeeper(
             job.renew, lease_seconds=job.lease_seconds, claimed_at=claimed_at, on_change=self._notify
@@ -73,6 +86,9 @@ class Attempt:
         self._kill_at: float | None = None
         self._killed = False
         self._suspended = False
+        self._run_until: float | None = None
+        self._silence_seconds = silence_seconds
+        self._silent_since: float | None = None
 
     def run(self) -> JobStatus | None:
         """Until the job is settled: the status it then has; None when it is not ours any more. Leaves no process."""
@@ -112,6 +128,7 @@ class Attempt:
             return self._insist(self.job.out_of_time)
         try:
             launch = self._insist(self._prepare)
+            failpoints.hit("worker.prepared", of=self.job.claim.job_id)
             process = TrainerProcess(
                 launch.command, run_dir=launch.run_dir, environment=launch.environment, on_end=self._notify
             )
@@ -120,6 +137,10 @@ class Attempt:
             log.warning("%s: cannot be run: %s", self.job, failure.message)
             return self._insist(lambda: self.job.fail(failure))
         except (MissingFileError, UnsafePath, OSError) as error:
+            if isinstance(error, OSError) and error.errno in STORAGE_FULL:
+                reason = f"the trainer could not be started: {error}"
+                log.error("%s: paused: %s", self.job, reason)
+                return self._insist(lambda: self.job.set_aside(DISK_FULL, reason))
             message = f"the trainer could not be started: {error}"
             log.error("%s: %s", self.job, message)
             evidence = [str(error)]
@@ -127,6 +148,7 @@ class Attempt:
         log.info("%s: trainer started", self.job)
         recorder = Recorder(
             self.job.record,
+            spool=self._spool,
             after_checkpoint=lambda: delete_superseded(self.job, self._artifacts),
             on_change=self._notify,
         )
@@ -153,17 +175,21 @@ class Attempt:
                 else:
                     self._keep_to_lease(process, now)
                     self._carry_out_wishes(process, now)
-                    deadline = self._next_deadline()
+                    self._remark_on_silence(recorder, now)
+                    deadline = self._next_deadline(recorder)
                 self._changed.wait(None if deadline is None else max(0.0, deadline - now))
 
     def _keep_to_lease(self, process: TrainerProcess, now: float) -> None:
-        late = now >= self._lease.suspend_at
+        """The guard suspends the trainer in time and by itself: this process may hang or stand still."""
+        deadline = self._lease.suspend_at
+        if deadline != self._run_until:
+            process.run_until(deadline)
+            self._run_until = deadline
+        late = now >= deadline
         if late and not self._suspended:
             log.warning("%s: the lease could not be renewed, the trainer is suspended", self.job)
-            process.suspend()
         elif self._suspended and not late:
             log.warning("%s: the lease is renewed, the trainer goes on", self.job)
-            process.resume()
         self._suspended = late
 
     def _carry_out_wishes(self, process: TrainerProcess, now: float) -> None:
@@ -194,16 +220,31 @@ class Attempt:
     def _time_is_up(self, now: float) -> bool:
         return self._time_up_at is not None and now >= self._time_up_at
 
-    def _next_deadline(self) -> float | None:
+    def _remark_on_silence(self, recorder: Recorder, now: float) -> None:
+        """Once for each silence: a step may take long, and a verifier or a library may never come back."""
+        heard_at = recorder.heard_at
+        if heard_at != self._silent_since and not self._suspended and now >= heard_at + self._silence_seconds:
+            self._silent_since = heard_at
+            log.warning("%s: the trainer has said nothing for %.0f s", self.job, now - heard_at)
+            recorder.remark(
+                "trainer_silent",
+                f"the trainer runs and has said nothing for {now - heard_at:.0f} s: a long step, or it hangs",
+            )
+
+    def _next_deadline(self, recorder: Recorder) -> float | None:
         deadlines = [] if self._kill_at is None else [self._kill_at]
         if self._time_up_at is not None and self._stop < Stop.TIME:
             deadlines.append(self._time_up_at)
         if not self._suspended:
             deadlines.append(self._lease.suspend_at)
+            heard_at = recorder.heard_at
+            if heard_at != self._silent_since:
+                deadlines.append(heard_at + self._silence_seconds)
         return min(deadlines, default=None)
 
     def _settle(self, exit_code: int | None, recorder: Recorder) -> JobStatus:
         """Write down how the attempt ended, once everything it said is recorded (or never will be)."""
+        failpoints.hit("worker.settling", of=self.job.claim.job_id)
         heard, failed = recorder.heard, recorder.heard.failed
         ending = how_it_ended(exit_code)
         if recorder.complete and failed is not None and failed.kind == "user":
@@ -214,6 +255,10 @@ class Attempt:
             status = self._insist(self.job.cancelled)
         elif self._stop is Stop.TIME and self._lease.wish is not JobStatus.PAUSING:
             status = self._insist(self.job.out_of_time)
+        elif recorder.complete and failed is not None and failed.code == DISK_FULL:
+            ending = f"{failed.code}: {failed.message}"
+            reason = failed.message
+            status = self._insist(lambda: self.job.set_aside(DISK_FULL, reason))
         elif recorder.complete and self._stop is Stop.PAUSE and heard.stopped and exit_code == EXIT_STOPPED:
             status = self._insist(self.job.paused)
         else:
@@ -229,6 +274,7 @@ class Attempt:
                 self._insist(lambda: self.job.forget_checkpoint(resumed.path))  # the next goes on from the one before
             evidence = [*heard.last_lines, how_it_ended(exit_code)]
             status = self._insist(lambda: self.job.release(crashed=crashed, message=ending, evidence=evidence))
+        failpoints.hit("worker.settled", of=self.job.claim.job_id)
         log.info("%s: %s, now %s", self.job, ending, status)
         return status
 

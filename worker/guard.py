@@ -2,11 +2,14 @@
 
     python -I -S guard.py STATUS_FD COMMAND [ARG...]
 
-The guard starts COMMAND in a session of its own and obeys single bytes on stdin (the commands below). End of file
-there means that the worker is gone, however it died, and is obeyed as KILL. When the command ends, or is killed,
-everything it started is killed with it: its process group, and what left the group too, since orphans are handed to
-the guard (PR_SET_CHILD_SUBREAPER, Linux). Signals go through the guard because only a parent can know that a process
-id still is the process it started.
+The guard starts COMMAND in a session of its own and obeys lines on stdin (the orders below). End of file there means
+that the worker is gone, however it died, and is obeyed as KILL. When the command ends, or is killed, everything it
+started is killed with it: its process group, and what left the group too, since orphans are handed to the guard
+(PR_SET_CHILD_SUBREAPER, Linux). Signals go through the guard because only a parent can know that a process id still is
+the process it started.
+
+The guard also keeps the lease: nothing below it computes past the time that the last RUN_UNTIL named, whatever became
+of the worker. One that hangs, or was itself suspended, cannot say "stop" any more.
 
 STATUS_FD gets two lines: `started PID`, and `exited CODE` once nothing is left (CODE as in subprocess: -9 is SIGKILL).
 Standard library only, and none of Asym: it must start in milliseconds and outlive everything else.
@@ -14,6 +17,7 @@ Standard library only, and none of Asym: it must start in milliseconds and outli
 
 import contextlib
 import ctypes
+import math
 import os
 import select
 import signal
@@ -21,17 +25,20 @@ import sys
 import time
 from pathlib import Path
 
-TERMINATE = ord("t")
+TERMINATE = b"terminate"
 """SIGTERM to the trainer alone: it writes a checkpoint, and its own children are its own business."""
-TERMINATE_GROUP = ord("T")
-SUSPEND = ord("s")
-CONTINUE = ord("c")
-KILL = ord("k")
+TERMINATE_GROUP = b"terminate-group"
+RUN_UNTIL = b"run-until"
+"""`run-until SECONDS`, on the system's monotonic clock, which is one for all processes. From then on everything stands
+still (SIGSTOP), those included that left the group; it goes on when a later time is named."""
+KILL = b"kill"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _CLEANUP_SECONDS = 5.0
 """How long to wait for killed processes to go; one stuck inside the kernel must not hold the attempt for ever."""
+_SUSPENDED_SECONDS = 1.0
+"""How often to look for what somebody else has woken, or started, in a suspended family."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -66,12 +73,42 @@ def _signal_group(leader: int, signum: int) -> None:
         os.killpg(leader, signum)
 
 
-def _children() -> list[int]:
-    try:
-        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    except OSError:  # not Linux: the process group is all there is
-        return []
-    return [int(pid) for pid in listed.split()]
+def _children(parent: int) -> list[int]:
+    found: list[int] = []
+    # A child belongs to the thread that forked it. Not Linux, or just gone: nothing is listed.
+    for listed in Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, listed.read_text().split())
+    return found
+
+
+def _descendants() -> set[int]:
+    found: set[int] = set()
+    unseen = _children(os.getpid())
+    while unseen:
+        pid = unseen.pop()
+        if pid not in found:
+            found.add(pid)
+            unseen += _children(pid)
+    return found
+
+
+def _suspend(leader: int) -> None:
+    """Stop the group, and every descendant: until none is found that was not stopped before."""
+    _signal_group(leader, signal.SIGSTOP)
+    stopped: set[int] = set()
+    while more := _descendants() - stopped:
+        for pid in more:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped |= more
+
+
+def _resume(leader: int) -> None:
+    _signal_group(leader, signal.SIGCONT)
+    for pid in _descendants():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def _reap(leader: int) -> tuple[int | None, bool]:
@@ -93,7 +130,7 @@ def _kill_everything(leader: int, status: int | None) -> int | None:
     deadline = time.monotonic() + _CLEANUP_SECONDS
     while True:
         _signal_group(leader, signal.SIGKILL)
-        for pid in _children():
+        for pid in _children(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         found, more = _reap(leader)
@@ -103,22 +140,12 @@ def _kill_everything(leader: int, status: int | None) -> int | None:
         time.sleep(0.01)  # their own children become ours as they die: look again
 
 
-def _obey(order: int, leader: int) -> None:
-    if order == TERMINATE:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(leader, signal.SIGTERM)
-    elif order == TERMINATE_GROUP:
-        _signal_group(leader, signal.SIGTERM)
-    elif order == SUSPEND:
-        _signal_group(leader, signal.SIGSTOP)
-    elif order == CONTINUE:
-        _signal_group(leader, signal.SIGCONT)
-
-
 def _watch(leader: int, wakeup: int) -> int | None:
     """Obey until the leader has ended (its wait status) or everything is to be killed (None)."""
+    until, suspended, unread = math.inf, False, b""
     while True:
-        ready, _, _ = select.select([0, wakeup], [], [])
+        left = _SUSPENDED_SECONDS if suspended else until - time.monotonic()
+        ready, _, _ = select.select([0, wakeup], [], [], None if left == math.inf else max(0.0, left))
         if wakeup in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup, 512)
@@ -126,10 +153,24 @@ def _watch(leader: int, wakeup: int) -> int | None:
             if status is not None:
                 return status
         if 0 in ready:
-            for order in os.read(0, 512) or [KILL]:
+            *orders, unread = (unread + (os.read(0, 512) or KILL + b"\n")).split(b"\n")
+            for line in orders:
+                order, _, value = line.partition(b" ")
                 if order == KILL:
                     return None
-                _obey(order, leader)
+                if order == TERMINATE:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(leader, signal.SIGTERM)
+                elif order == TERMINATE_GROUP:
+                    _signal_group(leader, signal.SIGTERM)
+                elif order == RUN_UNTIL:
+                    until = float(value)
+        late = time.monotonic() >= until
+        if late:
+            _suspend(leader)
+        elif suspended:
+            _resume(leader)
+        suspended = late
 
 
 def main(status_fd: int, command: list[str]) -> None:

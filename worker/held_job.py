@@ -4,7 +4,7 @@ from typing import Literal
 
 from store import checkpoints, leases
 from store.database import Database
-from store.leases import Claim, Failure
+from store.leases import Claim, Failure, PauseReason
 from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from trainer.spec.events import Event, Failed
@@ -73,6 +73,12 @@ class HeldJob:
                 message=message,
                 policy=self._policy,
             )
+
+    def set_aside(self, code: str, message: str) -> JobStatus:
+        """Pause it: it cannot go on until somebody has done something about `code`. Uses up no attempt."""
+        with self._database.transaction() as session:
+            reason: PauseReason = {"code": code, "message": message}
+            return leases.set_aside(session, self.claim.job_id, self.claim.attempt, reason)
 
     def forget_checkpoint(self, path: str) -> None:
         """Nothing is to start from this checkpoint again."""

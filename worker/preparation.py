@@ -19,6 +19,7 @@ from trainer.spec import JobSpec
 from trainer.spec.events import Failed
 from trainer.spec.model import parse_model_id
 from worker.process import clean_environment
+from worker.spool import Spool
 
 # -P: the run directory, which is the trainer's to write to, is not where Python looks for modules.
 TRAINER = (sys.executable, "-P", "-m", "trainer")
@@ -55,6 +56,10 @@ class Preparation:
     environment: Mapping[str, str]
     """The worker's own environment."""
     trainer: Sequence[str] = TRAINER
+
+    def spool(self) -> Spool:
+        """One attempt's share of the disk for what the database cannot take yet."""
+        return Spool(self.settings.spool_folder, self.settings.spool_bytes)
 
     def prepare(self, claim: Claim, gpus: Sequence[str]) -> Launch:
         """Make the run directory and find every file. BadJobError, MissingFileError, OSError or a database error."""

@@ -5,6 +5,7 @@ Owns the pipes and the guard (worker/guard.py); knows neither jobs nor leases.
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import psutil
+
+from trainer.spec import failpoints
 from worker import guard
 from worker.lines import Readable
 
@@ -21,6 +25,9 @@ _PASSED_ON = (
     "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE",
     "ASYM_VERL_PYTHON", "RAY_ADDRESS",
 )  # fmt: skip
+_FAMILY = "ATTEMPT_FAMILY"
+"""In the environment of a trainer and all that it starts: a mark of its own, for when the guard is killed."""
+_LOOK_AGAIN_SECONDS = 1.0
 _PASSED_ON_PREFIXES = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_")
 
 
@@ -29,6 +36,8 @@ def clean_environment(environment: Mapping[str, str], cuda_visible_devices: str)
     kept = {
         name: value for name, value in environment.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
+    if failpoints.VARIABLE in environment:  # in fault tests alone
+        kept[failpoints.VARIABLE] = environment[failpoints.VARIABLE]
     return kept | {
         "CUDA_VISIBLE_DEVICES": cuda_visible_devices,
         # The order of nvidia-smi, by which the worker counted.
@@ -39,6 +48,22 @@ def clean_environment(environment: Mapping[str, str], cuda_visible_devices: str)
         # `python -m trainer` must find the trainer that this worker's trainer.spec belongs to, from any folder.
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
     }
+
+
+def _kill_marked(mark: str) -> None:
+    """Kill every process that has inherited the mark, wherever it hangs."""
+    while found := [process for process in psutil.process_iter() if _mark_of(process) == mark]:
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=_LOOK_AGAIN_SECONDS)
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(_FAMILY)
+    except (psutil.Error, OSError):  # gone, or another user's
+        return None
 
 
 class TrainerProcess:
@@ -53,6 +78,7 @@ class TrainerProcess:
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         """Start it. `on_end` is called once, from another thread, when nothing of it is left. OSError."""
+        self._mark = secrets.token_hex(8)
         status_read, status_write = os.pipe()
         try:
             self._guard = subprocess.Popen(
@@ -62,7 +88,7 @@ class TrainerProcess:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 cwd=run_dir,
-                env=dict(environment),
+                env={**environment, _FAMILY: self._mark},
                 pass_fds=[status_write],
                 start_new_session=True,
             )
@@ -98,19 +124,17 @@ class TrainerProcess:
         """SIGKILL to the trainer and everything it started."""
         self._order(guard.KILL)
 
-    def suspend(self) -> None:
-        self._order(guard.SUSPEND)
-
-    def resume(self) -> None:
-        self._order(guard.CONTINUE)
+    def run_until(self, deadline: float) -> None:
+        """Everything it is stands still from `deadline` (time.monotonic()) on, until a later one is given."""
+        self._order(guard.RUN_UNTIL + b" " + repr(deadline).encode())
 
     def close(self) -> None:
         """Let go of the process: kills what still runs. The output pipes are closed by those who read them."""
         self._pipe(self._guard.stdin).close()
 
-    def _order(self, order: int) -> None:
+    def _order(self, order: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ValueError):
-            self._pipe(self._guard.stdin).write(bytes([order]))
+            self._pipe(self._guard.stdin).write(order + b"\n")
 
     @staticmethod
     def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
@@ -128,9 +152,11 @@ class TrainerProcess:
                 elif word == "exited":
                     self.exit_code = int(value)
         if self.exit_code is None and pid is not None:
-            # Somebody killed the guard. The trainer died with it; its children are found by their group.
+            # Somebody killed the guard. The trainer died with it; what it started is found by its group and its mark.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
+            self._guard.wait()
+            _kill_marked(self._mark)
         self._guard.wait()
         self._ended.set()
         self._on_end()

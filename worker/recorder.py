@@ -1,8 +1,8 @@
 """Carries what a trainer says into the database: every event and log line, once, in order, however long that takes.
 
 Two threads read the pipes into a backlog; a third writes it, a batch per transaction. An unreachable database is
-waited for: the backlog fills, then the pipes, then the trainer waits. What the attempt's end means is decided by
-worker/attempt.py from `Recorder.heard`.
+waited for: the backlog fills, then its spool on disk, then the pipes, then the trainer waits. What the attempt's end
+means is decided by worker/attempt.py from `Recorder.heard`.
 """
 
 import logging
@@ -17,10 +17,12 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import LeaseLost
+from trainer.spec import failpoints
 from trainer.spec.events import Checkpoint, Done, Event, Failed, Log, Stopped, parse_event
 from worker.backlog import Backlog
 from worker.lines import Line, Readable, read_lines, readable
 from worker.outage import UNREACHABLE
+from worker.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +48,21 @@ class Heard:
 
 
 class Recorder:
-    def __init__(self, record: Record, *, after_checkpoint: Callable[[], None], on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, record: Record, *, spool: Spool, after_checkpoint: Callable[[], None], on_change: Callable[[], None]
+    ) -> None:
         """`after_checkpoint` runs once a checkpoint's row is committed; `on_change` when `ended` becomes true."""
         self._record = record
         self._after_checkpoint = after_checkpoint
         self._on_change = on_change
-        self._backlog = Backlog()
+        self._backlog = Backlog(spool)
         self._abandoned = threading.Event()
         self._ended = threading.Event()
         self._open_pipes = 2
         self._lock = threading.Lock()
         self.heard = Heard()
+        self.heard_at = time.monotonic()
+        """When the trainer last said anything at all."""
         self.lost = False
         """The lease is not ours any more."""
         self.refused: str | None = None
@@ -77,6 +83,10 @@ class Recorder:
         ):
             threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
 
+    def remark(self, code: str, message: str) -> None:
+        """Put a warning of the worker's own among what the trainer says, unless that would have to wait."""
+        self._backlog.offer(Log(time=time.time(), level="warning", code=code, message=message), len(message))
+
     def abandon(self) -> None:
         """Record nothing more."""
         self._abandoned.set()
@@ -85,6 +95,7 @@ class Recorder:
     def _read(self, stream: Readable, limit: int, take: Callable[[Line], bool]) -> None:
         try:
             for line in read_lines(stream, limit):
+                self.heard_at = time.monotonic()
                 if not take(line):
                     return
         finally:
@@ -126,6 +137,7 @@ class Recorder:
                 lines = [item.said for item in batch if isinstance(item.said, str)]
                 if not self._write_batch(events, lines, number):
                     return
+                failpoints.hit("worker.recorded")
                 if any(isinstance(event, Checkpoint) for event in events):
                     self._after_checkpoint()
             self.complete = not self._abandoned.is_set()
@@ -136,6 +148,9 @@ class Recorder:
 
     def _write_batch(self, events: list[Event], lines: list[str], number: int) -> bool:
         attempt = 0
+        failpoints.hit("worker.recording")
+        if any(isinstance(event, Checkpoint) for event in events):
+            failpoints.hit("worker.checkpoint")
         while not self._abandoned.is_set():
             try:
                 self._record(events, lines, number)
@@ -145,6 +160,7 @@ class Recorder:
             except UNREACHABLE as error:
                 if attempt == 0:
                     log.warning("cannot record, database unreachable: %s", error)
+                    self._backlog.spool(True)
                 self._abandoned.wait(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
             except SQLAlchemyError as error:
@@ -152,5 +168,7 @@ class Recorder:
                 self.refused = str(error)
                 return False
             else:
+                if attempt:
+                    self._backlog.spool(False)
                 return True
         return False

@@ -19,6 +19,7 @@ from store.errors import NotFound
 from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from store.workers import Device
+from trainer.spec import failpoints
 from worker.attempt import Attempt
 from worker.held_job import HeldJob
 from worker.preparation import Preparation
@@ -26,8 +27,6 @@ from worker.slots import Share, Slots
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 20.0
-"""How long trainers may take to write a checkpoint when the worker leaves."""
 _LEAVE_SECONDS = 3.0
 """How long giving the jobs back may then take."""
 
@@ -56,10 +55,12 @@ class Supervisor:
         cpu_slots: int,
         lease_seconds: float,
         sweep_seconds: float,
+        drain_seconds: float,
         ring: Callable[[], object],
         policy: Policy = DEFAULT,
     ) -> None:
-        """`gpus`: entries for CUDA_VISIBLE_DEVICES. `ring`: tells the other workers that there is work."""
+        """`gpus`: entries for CUDA_VISIBLE_DEVICES. `drain_seconds`: how long trainers may take to write a checkpoint
+        when the worker leaves. `ring`: tells the other workers that there is work."""
         self._database = database
         self._preparation = preparation
         self._registration = registration
@@ -68,6 +69,7 @@ class Supervisor:
         self._policy = policy
         self._lease_seconds = lease_seconds
         self._sweep_seconds = sweep_seconds
+        self._drain_seconds = drain_seconds
         self._ring = ring
         self._wake = threading.Event()
         self._draining = threading.Event()
@@ -91,12 +93,12 @@ class Supervisor:
     def drain(self, hurry: threading.Event) -> None:
         """Leave: claim nothing more, let every trainer write a checkpoint, give the jobs back.
 
-        Blocks until that is done. After DRAIN_SECONDS, or once `hurry` is set, trainers are killed.
+        Blocks until that is done. After `drain_seconds`, or once `hurry` is set, trainers are killed.
         """
         self._draining.set()
         self._wake.set()
         leaving = self._tell("that it leaves", workers.drain)
-        deadline = time.monotonic() + DRAIN_SECONDS
+        deadline = time.monotonic() + self._drain_seconds
         while (attempts := self._attempts()) or self._thread.is_alive():
             if hurry.is_set() or time.monotonic() > deadline:
                 break
@@ -178,10 +180,11 @@ class Supervisor:
         self._heard_at = now
 
     def _sweep(self) -> None:
-        if time.monotonic() < self._sweep_after:
+        asked_at = time.monotonic()
+        if asked_at < self._sweep_after:
             return
         with self._database.transaction() as session:
-            expired = sweeper.sweep(session, self._lease_seconds, self._policy).expired
+            expired = sweeper.sweep(session, self._lease_seconds, self._policy, asked_at=asked_at).expired
         if expired:
             log.warning("leases expired: %s", ", ".join(expired))
             self._ring()
@@ -196,11 +199,14 @@ class Supervisor:
             claim = leases.claim(session, self._worker_id, free_gpus, free_cpu_slots, self._lease_seconds, self._policy)
         if claim is None:
             return False
+        failpoints.hit("worker.claimed", of=claim.job_id)
         share = self._slots.take(claim.gpus, claim.gpu_memory)
         attempt = Attempt(
             HeldJob(self._database, claim, self._lease_seconds, self._policy),
             lambda: self._preparation.prepare(claim, share.gpus),
             self._preparation.artifacts,
+            self._preparation.spool(),
+            silence_seconds=self._preparation.settings.silence_seconds,
             claimed_at=claimed_at,
         )
         thread = threading.Thread(target=self._run_attempt, args=(attempt, share), name=claim.job_id, daemon=True)

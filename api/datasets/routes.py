@@ -12,10 +12,11 @@ from api.datasets.schemas import REJECTED_EXAMPLE, DatasetOut, RowOut
 from api.datasets.upload import OPENAPI_BODY, receive
 from api.openapi import problem_content, problems
 from api.paging import After, AfterNumber, Limit, Page, page
-from api.problems import invalid
+from api.problems import Problem, invalid
 from api.state import State
 from store import datasets
 from trainer.spec.dataset import DataError, DataFormat, read_problems
+from trainer.spec.events import STORAGE_FULL
 from trainer.spec.job import Columns
 
 Column = Annotated[str | None, Query(max_length=1000)]
@@ -41,6 +42,10 @@ async def upload_dataset(request: Request, response: Response, state: State, mem
         dataset = await receive(request, state, member)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
+    except OSError as error:
+        if error.errno not in STORAGE_FULL:
+            raise
+        raise Problem(507, "storage-full", "the platform's storage takes no more; nothing was stored") from error
     response.headers["Location"] = f"/datasets/{dataset.id}"
     return DatasetOut.of(dataset)
 

@@ -17,6 +17,7 @@ from api.state import ApiState
 from store.access import Identity
 from store.artifacts import Incoming
 from store.models import Dataset
+from trainer.spec import failpoints
 from trainer.spec.dataset import Inspection, detect_format, inspect
 from trainer.spec.job import Columns
 
@@ -63,6 +64,7 @@ async def receive(request: Request, state: ApiState, identity: Identity) -> Data
     with state.artifacts.incoming() as incoming:
 
         async def write(data: bytes) -> None:
+            failpoints.hit("api.upload")
             await to_thread.run_sync(incoming.write, data)
 
         form = UploadForm(write, state.settings.max_upload_bytes)

@@ -18,7 +18,7 @@ from store.ids import new_id
 from store.models import Job
 from store.queue import queue_info
 from store.status import TERMINAL, JobStatus
-from trainer.spec import JobSpec
+from trainer.spec import JobSpec, failpoints
 
 Spec = Annotated[JobSpec, Body(openapi_examples=SPEC_EXAMPLES)]
 IdempotencyKey = Annotated[
@@ -192,6 +192,7 @@ def _admitted(session: Session, state: ApiState, member: Identity, spec: JobSpec
 
 
 def _answered(job: JobOut, created: bool, response: Response, state: ApiState, after_commit: BackgroundTasks) -> JobOut:
+    failpoints.hit("api.committed", of=job.id)
     response.headers["Location"] = f"/jobs/{job.id}"
     if created:
         after_commit.add_task(state.ring)

@@ -36,6 +36,7 @@ JOB_EXAMPLE = {
     "progress": {"step": 12, "steps": 60, "seconds_per_step": 0.22, "eta_seconds": 10.6},
     "eta_seconds": 10.6,
     "failure": None,
+    "pause_reason": None,
     "queue": None,
     "cloned_from": None,
     "retry_of": None,
@@ -61,6 +62,15 @@ class FailureOut(BaseModel):
     code: str
     message: str
     evidence: list[str]
+
+
+class PauseReasonOut(BaseModel):
+    """Why the platform paused the job by itself. Once that is mended, resume goes on from the last checkpoint."""
+
+    model_config = example({"code": "disk_full", "message": "[Errno 28] No space left on device"})
+
+    code: str
+    message: str
 
 
 class QueueOut(BaseModel):
@@ -97,6 +107,8 @@ class JobSummary(BaseModel):
     progress: Progress
     eta_seconds: float | None
     failure: FailureOut | None
+    pause_reason: PauseReasonOut | None
+    """Null unless the job is paused without anybody having asked for it."""
     queue: QueueOut | None = None
     """Null unless the job is queued; lists leave it null (see GET /queue)."""
     cloned_from: str | None
@@ -153,7 +165,7 @@ def _fields(job: Job) -> dict[str, Any]:
         "eta_seconds": eta,
     }
     names = (
-        *("id", "name", "status", "attempt", "created_at", "started_at", "finished_at", "failure"),
+        *("id", "name", "status", "attempt", "created_at", "started_at", "finished_at", "failure", "pause_reason"),
         *("cloned_from", "retry_of"),
     )
     return {**{name: getattr(job, name) for name in names}, "progress": progress, "eta_seconds": eta}

@@ -150,6 +150,10 @@ def _state(api: Asym, job_id: str, shown: str) -> None:
             st.progress(min(1.0, progress["step"] / progress["steps"]))
         if job["failure"]:
             _failure(job["failure"])
+        if job["pause_reason"]:
+            st.warning(
+                f"paused by the platform: {wording.inert(job['pause_reason']['message'])}", icon=":material/pause:"
+            )
 
 
 def _failure(failure: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from store.embedded.postgres import Postgres
@@ -47,7 +48,9 @@ def locked(home: Path) -> Iterator[None]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m store.embedded", description=__doc__)
     parser.add_argument("--home", type=Path, help="default: ASYM_HOME")
-    home: Path = parser.parse_args().home or Settings.from_environment().home
+    parser.add_argument("--leashed", action="store_true", help="stop at the end of stdin, and at no signal but SIGKILL")
+    arguments = parser.parse_args()
+    home: Path = arguments.home or Settings.from_environment().home
     home = home.expanduser().absolute()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     home = home.resolve()
@@ -56,7 +59,8 @@ def main() -> int:
             sockets = run_dir(home)
             postgres, valkey = Postgres(home, sockets), Valkey(home, sockets)
             addresses = {"database_url": postgres.url, "broker_url": valkey.url}
-            Supervisor([valkey, postgres], lambda: print(json.dumps(addresses), flush=True)).run()
+            ready = partial(print, json.dumps(addresses), flush=True)
+            Supervisor([valkey, postgres], ready, leashed=arguments.leashed).run()
     except HomeInUse as error:
         print(f"embedded: {error}", file=sys.stderr)
         return EXIT_IN_USE

@@ -37,8 +37,9 @@ class _Watch:
 class Supervisor:
     """Runs in the main thread: the kernel ties a child's life to the thread that started it."""
 
-    def __init__(self, servers: Sequence[Server], on_ready: Callable[[], None]) -> None:
-        """`on_ready` is called once, when all of them answer for the first time."""
+    def __init__(self, servers: Sequence[Server], on_ready: Callable[[], None], *, leashed: bool = False) -> None:
+        """`on_ready` is called once, when all of them answer for the first time. `leashed`: end with stdin alone."""
+        self._leashed = leashed
         self._watches = [_Watch(server) for server in servers]
         self._on_ready = on_ready
         self._stop_reason: str | None = None
@@ -46,7 +47,7 @@ class Supervisor:
     def run(self) -> None:
         """Until SIGTERM, SIGINT or the end of stdin. ServerFailed when a server cannot be kept running."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop_on_signal)
+            signal.signal(number, self._stay if self._leashed else self._stop_on_signal)
         announced = False
         try:
             while self._stop_reason is None:
@@ -64,6 +65,12 @@ class Supervisor:
 
     def _stop_on_signal(self, number: int, _frame: object) -> None:
         self._stop_reason = signal.Signals(number).name
+
+    @staticmethod
+    def _stay(number: int, _frame: object) -> None:
+        # Whoever signals every process at once, as a service manager does, means the platform, which stops us last: the
+        # worker has checkpoints to write down. A handler and not SIG_IGN, which the servers would inherit.
+        _say(f"{signal.Signals(number).name}: staying until the platform lets go")
 
     def _wait(self) -> None:
         """For one tick, or until stdin has something: it never has but its end, when our own supervisor is gone."""

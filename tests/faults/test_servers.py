@@ -1,12 +1,8 @@
 """Postgres and Valkey go away under the real worker: the run goes on, its rows arrive, the doorbell rings again."""
 
-import json
 import signal
-import subprocess
-import sys
 import time
 
-import psutil
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
@@ -15,43 +11,10 @@ from store import doorbell, schema
 from store.database import Database
 from store.settings import Settings
 from store.status import JobStatus
-from tests.faults.conftest import ROOT, STEPS, repeatable
+from tests.faults.conftest import STEPS, repeatable
+from tests.faults.suite.stack import OwnServers
 
 OUTAGE_SECONDS = 10
-
-
-class OwnServers:
-    """Servers of one test, so that it may kill them; they are started again by their supervisor."""
-
-    def __init__(self, home):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "store.embedded", "--home", str(home)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        line = self._process.stdout.readline()
-        assert line, "the embedded servers did not start"
-        self.urls = json.loads(line)
-
-    def _find(self, name):
-        children = psutil.Process(self._process.pid).children(recursive=True)
-        return [child for child in children if name in child.name()]
-
-    def signal(self, name, signum):
-        """To all processes of `postgres` or `valkey`."""
-        processes = self._find(name)
-        assert processes
-        for process in processes:
-            try:
-                process.send_signal(signum)
-            except psutil.NoSuchProcess:
-                continue
-
-    def close(self):
-        with self._process:
-            self._process.stdin.close()
 
 
 @pytest.fixture
@@ -117,6 +80,20 @@ def test_both_servers_gone_in_the_middle_of_a_run(
     rows = metrics_of(job_id)
     assert [row.step for row in rows] == list(range(1, STEPS + 1))
     assert {row.step: repeatable(row.values) for row in rows} == uninterrupted
+    assert worker.poll() is None
+
+
+def test_without_a_broker_work_starts_within_a_sweep(own_servers, start_worker, submit, artifacts, wait_until, job_of):
+    worker = start_worker("one", ASYM_SWEEP_SECONDS="1")
+    first = submit(resources={"max_attempts": 1})
+    for path in (artifacts.root / "datasets").rglob("*.jsonl"):
+        path.unlink()  # so that the job ends without a trainer having to start
+    wait_until(lambda: job_of(first).status is JobStatus.FAILED)
+    own_servers.signal("valkey", signal.SIGSTOP)
+    second = submit(steps=1)
+    submitted_at = time.monotonic()
+    wait_until(lambda: job_of(second).attempt == 1, poll=0.01)
+    assert time.monotonic() - submitted_at < 1 + 1  # a sweep, and a busy machine's due
     assert worker.poll() is None
 
 

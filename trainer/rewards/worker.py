@@ -126,6 +126,9 @@ def _error(name: str, message: object) -> dict[str, object]:
 
 
 def _die_with(parent: int) -> None:
+    # Whoever signals every process at once means the trainer, which still needs its verdicts.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:

@@ -5,6 +5,7 @@ the contract: the `step` and `eval` events of every step up to a checkpoint come
 reader that has stored a checkpoint has stored everything that the checkpoint builds upon.
 """
 
+import errno
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -142,6 +143,11 @@ def parse_event(line: str | bytes) -> Event:
     """Read one line. pydantic.ValidationError (a ValueError) when it is not an event."""
     return _adapter.validate_json(line)
 
+
+DISK_FULL = "disk_full"
+"""Code of a `failed` event: the storage took no more. The run itself is well and goes on once there is room."""
+STORAGE_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The errors that mean it: the device is full, a quota is, or a limit on a file's size is reached."""
 
 EXIT_DONE = 0
 EXIT_USER_ERROR = 2

@@ -1,8 +1,10 @@
 """Uploading, reading and deleting data sets."""
 
+import errno
 import hashlib
 import io
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.main import create_app
-from store.artifacts import Artifacts
+from store.artifacts import Artifacts, Incoming
 
 
 def jsonl(rows):
@@ -223,3 +225,16 @@ def test_a_malformed_upload_is_refused_and_leaves_nothing(member, stored_files, 
 def test_a_file_name_is_a_name_and_no_path(member, settings):
     dataset = upload(member, SUMS, "../../etc/sums.jsonl").json()
     assert (dataset["filename"], dataset["name"]) == ("sums.jsonl", "sums.jsonl")
+
+
+def test_a_storage_that_takes_no_more_says_so_and_keeps_nothing(member, stored_files, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Incoming, "write", full)
+        refused = upload(member, b'{"question": "1+1=", "answer": "2"}\n')
+    assert refused.status_code == 507
+    assert refused.json()["type"].endswith("storage-full")
+    assert stored_files() == []
+    assert upload(member, b'{"question": "1+1=", "answer": "2"}\n').status_code == 201

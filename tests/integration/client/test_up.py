@@ -305,6 +305,30 @@ def test_kill_9_of_the_supervisor_leaves_nothing_and_is_said(fresh_platform: Pla
     assert fresh_platform.processes() == []
 
 
+def test_sigterm_to_every_process_at_once_costs_the_job_nothing(
+    fresh_platform: Platform, write_spec: WriteSpec
+) -> None:
+    """As a service manager or a container does: the servers stay until the worker's last checkpoint is stored."""
+    start_with_a_running_job(fresh_platform, write_spec(steps=100_000))
+    for process in fresh_platform.processes():
+        try:
+            process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    assert fresh_platform.wait() == 0, fresh_platform.output
+    assert fresh_platform.processes() == []
+    fresh_platform.start()
+    wait_until(lambda: fresh_platform.readyz() == 200, START_SECONDS, "an API that answers")
+    with fresh_platform.asym() as asym:
+        (job,) = asym.jobs()
+        events = asym.events(job["id"])["data"]
+        checkpoints = asym.checkpoints(job["id"])
+    (again,) = [event for event in events if event["data"].get("status") == "queued" and event["attempt"] == 1]
+    assert again["data"]["crashed"] is False
+    stopped = max(event["data"]["step"] for event in events if event["type"] == "step" and event["attempt"] == 1)
+    assert stopped in [checkpoint["step"] for checkpoint in checkpoints]
+
+
 def test_a_start_that_fails_says_why_and_leaves_nothing(fresh_platform: Platform) -> None:
     fresh_platform.environment["ASYM_LEASE_SECONDS"] = "soon"
     fresh_platform.start()

@@ -1,11 +1,15 @@
 """Holding a job: the fence, renewing, the end of an attempt, the sweep, and every walk through the statuses."""
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, text, update
+from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from store import checkpoints, jobs, leases, workers
+from store.database import Database
 from store.errors import Conflict, LeaseLost
 from store.models import Job
 from store.status import LEASED, TERMINAL, TRANSITIONS, JobStatus
@@ -122,6 +126,37 @@ def test_a_failure_holds_whatever_the_process_printed(database, running, job):
         leases.finish(session, running.job_id, running.attempt, S.FAILED, failure)
     stored = job(running.job_id).failure
     assert (stored["message"], stored["evidence"]) == ("died\ufffd", ["a\ufffdb", "\ufffd"])
+
+
+def test_a_sweep_that_a_hanging_database_answers_late_takes_nothing_away(database, running, expire, job):
+    expire(running.job_id)
+    lease = 60.0
+    with pytest.raises(TimeoutError), database.transaction() as session:
+        sweep(session, lease, asked_at=time.monotonic() - 11)
+    assert job(running.job_id).status is S.RUNNING
+
+
+def test_a_holder_frozen_in_a_transaction_loses_its_job_all_the_same(
+    database, database_url, running, expire, job, wait_until
+):
+    """It has the row's lock, and nobody could take the job away: the server ends the transaction first."""
+    frozen = Database(database_url, idle_seconds=0.5)
+    expire(running.job_id)
+
+    def taken_away():
+        with database.transaction() as session:
+            return sweep(session, SOON).expired
+
+    def freeze_in_the_middle():
+        with frozen.transaction() as session:
+            leases.record(session, running.job_id, running.attempt, [], ["half a batch"], batch=1)
+            assert taken_away() == []
+            assert wait_until(taken_away, seconds=10) == [running.job_id]
+
+    with pytest.raises(DBAPIError):
+        freeze_in_the_middle()
+    frozen.dispose()
+    assert (job(running.job_id).status, job(running.job_id).crashes) == (S.QUEUED, 1)
 
 
 @pytest.mark.parametrize("wanted", [S.CANCELLED, S.PAUSED])

@@ -23,17 +23,27 @@ def start_worker(settings, artifacts, database_url):
     started = []
 
     def start(
-        name="one", trainer=SCRIPTED, url=database_url, gpus=(), cpu_slots=1, lease_seconds=LEASE_SECONDS, labels=()
+        name="one",
+        trainer=SCRIPTED,
+        url=database_url,
+        gpus=(),
+        cpu_slots=1,
+        lease_seconds=LEASE_SECONDS,
+        drain_seconds=20.0,
+        silence_seconds=900.0,
+        labels=(),
     ):
         database = Database(url, pool_size=8)
+        changed = settings.model_copy(update={"silence_seconds": silence_seconds})
         supervisor = Supervisor(
             database,
-            Preparation(settings, artifacts, database, os.environ | {"ASYM_DATABASE_URL": url}, trainer),
+            Preparation(changed, artifacts, database, os.environ | {"ASYM_DATABASE_URL": url}, trainer),
             Registration(name=name, host="here", pid=os.getpid(), version="0", labels=labels),
             gpus=gpus,
             cpu_slots=cpu_slots,
             lease_seconds=lease_seconds,
             sweep_seconds=0.2,
+            drain_seconds=drain_seconds,
             ring=lambda: None,
         )
         supervisor.start()

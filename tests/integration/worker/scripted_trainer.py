@@ -110,6 +110,10 @@ def main():
                 Failed(time=time.time(), kind="user", code="loss_not_finite", message="NaN in step 3", evidence=["nan"])
             )
             return 2
+        if behaviour == "disk-full" and step == 3 and (job_dir / "full").exists():
+            message = "[Errno 28] No space left on device"
+            say(Failed(time=time.time(), kind="infrastructure", code="disk_full", message=message))
+            return 3
         if behaviour == "infrastructure-error" and step == 3:
             say(Failed(time=time.time(), kind="infrastructure", code="operating_system", message="disk full"))
             return 3

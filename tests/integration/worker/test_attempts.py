@@ -1,7 +1,9 @@
 """What becomes of a job, for each way in which its trainer may behave."""
 
+import errno
 import itertools
 import json
+import os
 import threading
 import time
 
@@ -12,6 +14,7 @@ from sqlalchemy import func, text, update
 from store import job_history, jobs, workers
 from store.models import Job
 from store.status import JobStatus
+from worker.preparation import Preparation
 
 QUEUED, RUNNING, PAUSED = JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED
 CANCELLED, SUCCEEDED, FAILED = JobStatus.CANCELLED, JobStatus.SUCCEEDED, JobStatus.FAILED
@@ -37,6 +40,17 @@ def history(database, identity):
             return [event.data["status"] for event in self.events if event.type == "state"]
 
     return History
+
+
+@pytest.fixture
+def as_member(database, identity):
+    """as_member(request, job_id): what a member of the job's team asks for, e.g. jobs.request_cancel."""
+
+    def ask(request, job_id):
+        with database.transaction() as session:
+            request(session, identity, job_id)
+
+    return ask
 
 
 @pytest.fixture
@@ -178,6 +192,55 @@ def test_what_cannot_be_run_fails_after_its_attempts_with_evidence(
     assert job.failure["evidence"][-1].startswith("the trainer")
 
 
+def test_a_full_disk_pauses_the_job_with_its_reason_and_costs_no_attempt(
+    start_worker, submit, wait_for_status, history, artifacts, database, identity
+):
+    job_id = submit("disk-full", steps=4, resources={"max_attempts": 1})
+    full = artifacts.root / "jobs" / job_id / "full"
+    full.touch()
+    start_worker()
+    job = wait_for_status(job_id, PAUSED, FAILED)
+    assert (job.status, job.crashes, job.worker_id) == (PAUSED, 0, None)
+    assert job.pause_reason == {"code": "disk_full", "message": "[Errno 28] No space left on device"}
+    (paused,) = [event for event in history(job_id).events if event.data.get("status") == "paused"]
+    assert (paused.level, paused.message) == ("warning", "paused: [Errno 28] No space left on device")
+    full.unlink()
+    with database.transaction() as session:
+        assert jobs.resume(session, identity, job_id).pause_reason is None
+    job = wait_for_status(job_id, SUCCEEDED, FAILED)
+    assert (job.status, job.attempt, job.crashes, job.pause_reason) == (SUCCEEDED, 2, 0, None)
+    assert [row.attempt for row in history(job_id).metrics] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("wish", [jobs.request_cancel, jobs.request_pause])
+def test_a_full_disk_and_a_wish(
+    start_worker, submit, wait_for_status, step_reached, let_go, artifacts, as_member, wish
+):
+    job_id = submit("disk-full", steps=4, hold=3)
+    (artifacts.root / "jobs" / job_id / "full").touch()
+    supervisor = start_worker()
+    step_reached(job_id, 2)
+    as_member(wish, job_id)
+    let_go(job_id)
+    supervisor.look()
+    job = wait_for_status(job_id, PAUSED, CANCELLED, FAILED)
+    assert job.status is (CANCELLED if wish is jobs.request_cancel else PAUSED)
+
+
+def test_a_disk_too_full_to_start_on_pauses_too(start_worker, submit, wait_for_status, artifacts, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    job_id = submit(resources={"max_attempts": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(Preparation, "prepare", full)
+        start_worker()
+        job = wait_for_status(job_id, PAUSED, FAILED)
+    assert job.status is PAUSED
+    assert job.pause_reason["code"] == "disk_full"
+    assert os.strerror(errno.EDQUOT) in job.pause_reason["message"]
+
+
 def test_a_damaged_checkpoint_is_passed_over(start_worker, submit, wait_for_status, history):
     job_id = submit("damaged-checkpoint", steps=4, every=1)
     start_worker()
@@ -296,6 +359,45 @@ def test_leaving_gives_the_job_back_without_counting_a_crash(
     start_worker("two")
     wait_for_status(job_id, SUCCEEDED)
     assert [row.attempt for row in history(job_id).metrics] == [1, 1, 1, 1, 2, 2]
+
+
+def test_a_step_that_takes_longer_than_the_drain_is_killed_and_costs_no_attempt(
+    start_worker, submit, wait_for_status, step_reached, let_go, job_of, history
+):
+    job_id = submit("deaf", steps=6, hold=4, every=2, resources={"max_attempts": 1})
+    one = start_worker("one", drain_seconds=0.5)
+    step_reached(job_id, 3)
+    began = time.monotonic()
+    one.drain(threading.Event())
+    assert 0.5 <= time.monotonic() - began < 10
+    job = job_of(job_id)
+    assert (job.status, job.attempt, job.crashes) == (QUEUED, 1, 0)
+    let_go(job_id)
+    start_worker("two")
+    job = wait_for_status(job_id, SUCCEEDED, FAILED)
+    assert (job.status, job.crashes) == (SUCCEEDED, 0)
+    assert [row.attempt for row in history(job_id).metrics] == [1, 1, 2, 2, 2, 2]
+
+
+def test_a_trainer_that_says_nothing_is_told_of_once(
+    start_worker, submit, wait_for_status, step_reached, let_go, wait_until, history
+):
+    job_id = submit(hold=3)
+    start_worker(silence_seconds=1.0)
+    step_reached(job_id, 2)
+
+    def told():
+        """Since the second step: it may be slow to start, too."""
+        events = history(job_id).events
+        (second,) = [event.id for event in events if event.type == "step" and event.data["step"] == 2]
+        return [event for event in events if event.data.get("code") == "trainer_silent" and event.id > second]
+
+    (event,) = wait_until(told)
+    assert event.level == "warning"
+    assert "has said nothing for 1 s" in event.message
+    let_go(job_id)
+    wait_for_status(job_id, SUCCEEDED)
+    assert len(told()) == 1
 
 
 def test_leaving_in_a_hurry_gives_the_job_back_too(start_worker, submit, wait_for_status, step_reached, job_of):

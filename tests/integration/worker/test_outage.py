@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 import time
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
@@ -14,6 +15,7 @@ import pytest
 
 from store import job_history
 from store.status import JobStatus
+from worker import backlog
 
 SUCCEEDED, FAILED = JobStatus.SUCCEEDED, JobStatus.FAILED
 LEASE_SECONDS = 3.0
@@ -169,6 +171,38 @@ def test_an_unreachable_database_is_waited_for(
     proxy.accept_again()
     wait_for_status(job_id, SUCCEEDED, FAILED)
     everything_said_once(job_id, 6, {1})
+
+
+def test_what_finds_no_room_during_an_outage_is_spooled_and_arrives_in_order(
+    start_worker, submit, wait_for_status, wait_until, job_of, trainer_process, proxy, database, identity, settings,
+    monkeypatch,
+):  # fmt: skip
+    monkeypatch.setattr(backlog, "MAX_ITEMS", 100)
+    job_id = submit("flood", steps=2)  # 6000 lines, and more than a pipe holds
+    start_worker(url=proxy.url, lease_seconds=60)
+    wait_until(lambda: job_of(job_id).attempt == 1, poll=0.005)
+    trainer = trainer_process()
+    proxy.refuse()
+    # It is not kept waiting: it ends, and all but what the memory holds is on the disk, without a name.
+    wait_until(lambda: not trainer.is_running())
+    wait_until(lambda: bytes_open_in(settings.home / "spool") > 100_000)
+    assert list((settings.home / "spool").iterdir()) == []
+    proxy.accept_again()
+    job = wait_for_status(job_id, SUCCEEDED, FAILED)
+    assert (job.status, job.attempt, job.crashes) == (SUCCEEDED, 1, 0)
+    with database.transaction() as session:
+        logs = [row.line for row in job_history.logs_after(session, identity, job_id, 0, 10_000)]
+    assert logs == [*(f"line {number}" for number in range(6000)), "step 1 of 2", "step 2 of 2"]
+    assert bytes_open_in(settings.home / "spool") == 0
+
+
+def bytes_open_in(folder):
+    """Of this process's files in it, with or without a name."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += link.stat().st_size if folder in link.readlink().parents else 0
+    return found
 
 
 def test_a_commit_whose_answer_is_lost_is_not_written_twice(

@@ -1,4 +1,6 @@
 import hashlib
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,19 @@ def test_a_file_that_is_not_moved_is_gone(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="broke"):
         fail()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_what_a_killed_process_had_received_is_cleared_and_what_a_living_one_receives_is_not(tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path)
+    artifacts.clear_incoming()
+    long_ago = time.time() - 3600
+    with artifacts.incoming() as incoming:
+        for name in ("left", "young"):
+            (tmp_path / "incoming" / name).write_bytes(b"half a data set")
+        for path in (incoming.path, tmp_path / "incoming" / "left"):
+            os.utime(path, (long_ago, long_ago))
+        artifacts.clear_incoming()
+        assert {path.name for path in (tmp_path / "incoming").iterdir()} == {incoming.path.name, "young"}
 
 
 def test_readable_by_its_path_after_a_flush(tmp_path: Path) -> None:

@@ -127,20 +127,49 @@ def test_kill_reaches_the_whole_family(start):
 def test_kill_reaches_a_suspended_trainer(start):
     process = start("import os, time\nprint(os.getpid(), flush=True)\nwhile True: time.sleep(1000)")
     pid = next(numbers(process))
-    process.suspend()
+    process.run_until(0)
     wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     process.kill()
     wait_for(lambda: process.ended)
     assert process.exit_code == -signal.SIGKILL
 
 
-def test_suspend_and_resume_reach_the_group(start):
-    process = start("import os, time\nprint(os.getpid(), flush=True)\nwhile True: time.sleep(1000)")
-    pid = next(numbers(process))
-    process.suspend()
-    wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    process.resume()
-    wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_SLEEPING)
+def test_a_family_stands_still_when_its_time_is_over_and_goes_on_when_it_gets_more(start):
+    process = start(FAMILY + "wait_for_ever()")
+    pids = family_of(process)
+    process.run_until(time.monotonic() + 0.3)
+
+    def states():
+        return {psutil.Process(pid).status() for pid in pids}
+
+    # By itself, and those too that left the trainer's process group.
+    wait_for(lambda: states() == {psutil.STATUS_STOPPED})
+    os.kill(pids[-1], signal.SIGCONT)
+    wait_for(lambda: states() == {psutil.STATUS_STOPPED}, "the one that somebody has woken")
+    process.run_until(time.monotonic() + 1000)
+    wait_for(lambda: states() == {psutil.STATUS_SLEEPING})
+
+
+def test_what_a_suspended_process_started_stands_still_too(start):
+    process = start(
+        "import os, time\n"
+        "os.write(1, b'%d\\n' % os.getpid())\n"
+        "while True:\n"
+        "    if os.fork() == 0:\n"
+        "        os.setsid()\n"
+        "        time.sleep(0.2)\n"
+        "        os._exit(0)\n"
+        "    time.sleep(0.005)\n"
+    )
+    leader = psutil.Process(next(numbers(process)))
+    wait_for(lambda: len(leader.children()) > 10)
+    process.run_until(0)
+
+    def all_stand_still():
+        moving = {psutil.STATUS_RUNNING, psutil.STATUS_SLEEPING, psutil.STATUS_DISK_SLEEP}
+        return not any(each.status() in moving for each in [leader, *leader.children()])
+
+    wait_for(all_stand_still)
 
 
 def test_terminate_reaches_the_trainer_and_not_its_children(start):
@@ -161,10 +190,10 @@ def test_terminate_reaches_the_trainer_and_not_its_children(start):
     assert process.exit_code == 75
 
 
-def test_a_killed_guard_takes_the_trainer_and_its_group_along(start):
-    process = start("import os, time\nos.fork()\nos.write(1, b'%d\\n' % os.getpid())\nwhile True: time.sleep(1000)")
-    pids = list(itertools.islice(numbers(process), 2))
-    leader = next(pid for pid in pids if os.getpgid(pid) == pid)
+def test_a_killed_guard_takes_the_whole_family_along(start):
+    process = start(FAMILY + "wait_for_ever()")
+    pids = family_of(process)
+    leader = next(pid for pid in pids if os.getpgid(pid) == pid == os.getsid(pid) and psutil.Process(pid).children())
     guard = psutil.Process(leader).parent()
     assert guard is not None
     guard.kill()
@@ -202,7 +231,7 @@ def test_orders_to_a_trainer_that_has_ended_do_nothing(start):
     process = start("pass")
     wait_for(lambda: process.ended)
     process.terminate()
-    process.suspend()
+    process.run_until(0)
     process.kill()
     process.close()
     process.kill()

@@ -19,7 +19,7 @@ from typing import Any
 import trainer.engines.hf
 import trainer.run  # imported by the program when it runs
 from trainer import __main__ as program
-from trainer import checkpoint, loop
+from trainer import checkpoint, checkpoint_folder, loop
 from trainer.models import load_lora_policy
 from trainer.rewards import VerifierPool
 from trainer.spec.model import LoraSpec
@@ -31,7 +31,7 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "verification": (VerifierPool, "score", "before"),
     "update": (loop, "update", "before"),
     "optimizer_file": (checkpoint, "save_file", "before"),
-    "manifest": (checkpoint, "_fsync", "before"),
+    "manifest": (checkpoint_folder, "_fsync", "before"),
     "rename": (checkpoint, "write", "after"),
     "pruning": (checkpoint, "delete", "before"),
 }

@@ -1,6 +1,8 @@
 """Checkpoints are whole or absent, and a byte that changed on disk is noticed."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,49 @@ def test_a_failed_write_leaves_the_earlier_checkpoint_and_nothing_else(tmp_path:
         checkpoint.write(tmp_path, 3, save_model=disk_full, optimizer={"w": torch.zeros(1)}, state={})
     assert [path.name for path in tmp_path.iterdir()] == ["3"]
     assert checkpoint.verify(tmp_path / "3") == 3
+
+
+FULL_DISK = """
+import errno, resource, sys
+from pathlib import Path
+import torch
+from trainer import checkpoint
+folder = Path(sys.argv[1])
+def save_model(model):
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+checkpoint.write(folder, 1, save_model=save_model, optimizer={"w": torch.zeros(9)}, state={})
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    checkpoint.write(folder, 2, save_model=save_model, optimizer={"w": torch.zeros(99_999)}, state={})
+except OSError as error:
+    print(errno.errorcode[error.errno], sorted(path.name for path in folder.iterdir()), checkpoint.verify(folder / "1"))
+"""
+
+
+def test_a_disk_that_takes_no_more_is_an_os_error_and_leaves_the_earlier_one(tmp_path: Path):
+    """The kernel refuses, for root and for anybody else; safetensors tells it as text."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "EFBIG ['1'] 1"
+
+
+def test_what_was_cut_before_it_was_hashed_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A manifest that is right about a wrong file: reading finds out."""
+
+    with monkeypatch.context() as patched:
+        whole = checkpoint.save_file
+        patched.setattr(checkpoint, "save_file", lambda tensors, path: (whole(tensors, path), _halve(path)))
+        written = write(tmp_path)
+    assert checkpoint.verify(written.path) == 3
+    with pytest.raises(CheckpointError, match="readable"):
+        checkpoint.load(written.path)
+
+
+def _halve(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
 
 
 def test_a_step_written_again_replaces_the_earlier_one(tmp_path: Path):

@@ -3,17 +3,20 @@
 The ranks are scripts that say and do what a test wants of them; no model, no torch.
 """
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trainer.launch import meeting_place
 from trainer.spec.events import EXIT_STOPPED, EXIT_USER_ERROR
 from worker.process import TrainerProcess
 
@@ -92,7 +95,7 @@ def test_each_rank_knows_its_place_and_where_to_meet(start: Callable[..., Any]):
     assert event["group"] == process.pid, "who suspends or kills the launcher's group means the ranks too"
     *arguments, rendezvous = event["arguments"]
     assert arguments == ["spec.yaml", "--rank", "0", "--ranks", "2", "--rendezvous"]
-    assert event["folder"] == []
+    assert event["folder"] == ["lock"]
     assert not Path(rendezvous).parent.exists()
 
 
@@ -165,3 +168,15 @@ def test_a_worker_that_kills_its_trainer_kills_the_ranks(fifo: Path, tmp_path: P
         assert ranks.read() == ""
         assert process.stdout.read(1) == b""
     process.close()
+
+
+def test_what_a_killed_launcher_left_goes_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("asym-ranks-dead", "asym-ranks-alive"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lock").touch()
+    with (tmp_path / "asym-ranks-alive" / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with meeting_place() as folder:
+            assert {path.name for path in tmp_path.iterdir()} == {"asym-ranks-alive", Path(folder).name}
+        assert [path.name for path in tmp_path.iterdir()] == ["asym-ranks-alive"]

@@ -1,0 +1,1 @@
+"""A package by name: verl installs one called `tests` too."""
