@@ -67,6 +67,13 @@ class World:
     def any(self, own: bool) -> bool:
         return bool(self.sum(torch.tensor([int(own)])).item())
 
+    def max(self, own: int) -> int:
+        return int(max(self.gather(torch.tensor([own]))))
+
+    def meet(self) -> None:
+        """Go on when all ranks are here."""
+        self.any(False)
+
 
 ALONE = World()
 

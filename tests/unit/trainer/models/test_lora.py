@@ -385,7 +385,7 @@ def test_an_engine_with_weights_of_its_own_gets_those_of_the_merged_model(
     trained: LoraPolicy, folder: Path, models: Path
 ):
     before = {name: weight.clone() for name, weight in trained.model.state_dict().items()}
-    named = trained.named_weights()
+    named = {name: weight for part in trained.named_weights() for name, weight in part.items()}
     load(models, folder).save_pretrained(folder.parent / "merged")
     merged = load_file(folder.parent / "merged" / "model.safetensors")
     assert named.keys() == merged.keys()

@@ -237,6 +237,14 @@ def test_verl_has_ranks_of_its_own(run: Any, data: Path):
     assert events[-1].code == "ranks_of_verl"
 
 
-def test_vllm_is_refused(data: Path):
-    with pytest.raises(ValidationError, match="samples on one GPU"):
-        JobSpec.model_validate(spec_of(data, resources={"gpus": 2}, rollout={"engine": "vllm"}))
+def test_gpus_that_only_generate_are_no_ranks(data: Path):
+    def ranks(gpus: int | str, generating: int, engine: str = "vllm") -> int:
+        rollout = {"engine": engine, "vllm": {"gpus": generating}}
+        return JobSpec.model_validate(spec_of(data, resources={"gpus": gpus}, rollout=rollout)).ranks
+
+    assert (ranks(4, 0), ranks(4, 1), ranks(2, 1)) == (4, 3, 1)
+    for gpus in ("auto", 0, 1, 2):
+        with pytest.raises(ValidationError, match=rf"rollout.vllm.gpus \(2\) are among resources.gpus \({gpus}\)"):
+            ranks(gpus, 2)
+    with pytest.raises(ValidationError, match=r"rollout\.vllm\.gpus needs rollout\.engine: vllm"):
+        ranks(4, 1, "auto")
