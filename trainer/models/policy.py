@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch.distributed.tensor import DTensor, Partial
+from torch.distributed.tensor import DTensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -79,8 +79,8 @@ class Policy:
         Of a policy that is spread over the ranks it is gathered, by all of them at once, and its gradient is added up.
         """
         head = self._head
-        # Each rank's gradient is one addend; without saying so, each would keep its own.
-        return head.full_tensor(grad_placements=[Partial()]) if isinstance(head, DTensor) else head
+        # `whole_weight` is there where a head is spread (`trainer.sharding`).
+        return self.model.get_output_embeddings().whole_weight() if isinstance(head, DTensor) else head
 
     @property
     def _head(self) -> torch.nn.Parameter:
