@@ -168,6 +168,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "a head of its own, whole sequences": MISTRAL,
     "recomputed layers": {"optim": {"gradient_checkpointing": True, "max_tokens_per_micro_batch": 40}},
     "lora": {"model": {"lora": {"rank": 3}}},
+    "lora, recomputed layers": {"model": {"lora": {"rank": 3}}, "optim": {"gradient_checkpointing": True}},
     "dynamic sampling": {"algorithm": {"dynamic_sampling_rounds": 2}},
 }
 
