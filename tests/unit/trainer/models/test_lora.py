@@ -398,15 +398,18 @@ def test_recomputed_layers_give_an_adapter_the_gradient_of_shared_prompts(
 ) -> None:
     policy = adapted(models, target_modules=targets)
     moved(policy)
-    shared = gradients(policy)
     passes: list[int] = []
     policy.model.base_model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
+    shared = gradients(policy)
+    plain = len(passes)
     with recomputed_layers(policy, True):
         found = gradients(policy)
-    # Two micro-batches of whole sequences, each computed again: what goes into the first layer has no gradient, but
-    # what is in it has.
-    assert len(passes) == 4
-    assert_close(found, shared)
+    # Each pass again, but the prompts' where nothing of the first layer's keys and values is trained.
+    assert plain < len(passes) - plain <= 2 * plain
+    assert all(torch.equal(found[name], gradient) for name, gradient in shared.items())
+    with recomputed_layers(policy, True), pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(forward, "can_share_prompts", lambda _: False)
+        assert_close(gradients(policy), shared)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -415,14 +418,12 @@ def test_recomputed_layers_drop_out_the_same_again(
 ) -> None:
     policy = adapted(models, dropout=0.5)
     moved(policy)
-    plain = gradients(policy, dtype)
-    # A prompt that is shared is dropped out once; these draw the same numbers in the same order.
-    monkeypatch.setattr(forward, "can_share_prompts", lambda _: False)
-    whole = gradients(policy, dtype)
-    assert not torch.equal(next(iter(plain.values())), next(iter(whole.values())))
-    with recomputed_layers(policy, True):
-        recomputed = gradients(policy, dtype)
-    assert all(torch.equal(recomputed[name], gradient) for name, gradient in whole.items())
+    for shares in (True, False):
+        monkeypatch.setattr(forward, "can_share_prompts", lambda _, shares=shares: shares)
+        plain = gradients(policy, dtype)
+        with recomputed_layers(policy, True):
+            recomputed = gradients(policy, dtype)
+        assert all(torch.equal(recomputed[name], gradient) for name, gradient in plain.items())
 
 
 def test_an_engine_with_weights_of_its_own_gets_those_of_the_merged_model(

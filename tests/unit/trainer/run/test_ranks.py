@@ -198,7 +198,7 @@ PLACES = {
     "on the way back through the prompts": (2, "update", "backward", 5, "shared"),
     "before a head of its own": (1, "update", "forward", 2, "head of its own"),
     "beside a head of its own": (1, "update", "backward", 2, "head of its own"),
-    "while layers are recomputed": (2, "update", "forward", 4, "recomputed"),
+    "while layers are recomputed": (2, "update", "forward", 8, "recomputed"),
 }
 MODELS: dict[str, dict[str, Any]] = {
     "shared": {},
