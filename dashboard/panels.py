@@ -286,7 +286,7 @@ def _optimisation(columns: Columns, spec: Spec) -> dict[str, Chart]:
 
 _THROUGHPUT_KEYS = [
     *(f"perf/{name}_seconds" for name in ("step", "rollout", "reward", "update")),
-    *("perf/tokens_per_second", "perf/peak_memory_bytes"),
+    *("perf/tokens_per_second", "perf/peak_memory_bytes", "perf/engine_memory_bytes"),
     *(f"rollout/{name}" for name in ("length_mean", "length_max", "truncated_fraction")),
 ]
 
@@ -322,7 +322,12 @@ def _throughput(columns: Columns, spec: Spec) -> dict[str, Chart]:
         "memory": Chart(
             "Peak memory",
             "bytes",
-            present([line(columns, "perf/peak_memory_bytes", "peak", colors.BLUE)]),
+            present(
+                [
+                    line(columns, "perf/peak_memory_bytes", "trainer", colors.BLUE),
+                    line(columns, "perf/engine_memory_bytes", "engine's own process", colors.ORANGE),
+                ]
+            ),
             y_min=0.0,
         ),
     }

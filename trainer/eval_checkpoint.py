@@ -137,8 +137,9 @@ def evaluation_spec(arguments: argparse.Namespace, subject: Subject) -> JobSpec:
     algorithm = {"preset": "grpo", "success_threshold": run_spec.get("algorithm", {}).get("success_threshold")}
     changes = {"name": "evaluation", "data": data, "reward": reward, "eval": benchmarks, "checkpoint": {}}
     changes["algorithm"] = algorithm
-    # Not the run's engine: where a checkpoint is evaluated it may not be installed.
-    changes["rollout"] = {**run_spec.get("rollout", {}), "engine": arguments.engine}
+    # Not the run's engine: where a checkpoint is evaluated it may not be installed, nor may its GPUs be there.
+    rollout = run_spec.get("rollout", {})
+    changes["rollout"] = {**rollout, "engine": arguments.engine, "vllm": {**rollout.get("vllm", {}), "gpus": 0}}
     if arguments.seed is not None:
         changes["seed"] = arguments.seed
     try:

@@ -104,6 +104,7 @@ def score(
             where = torch.cat([positions[own[i]] for i in part.rollouts])
             logp[where] = part.logp.cpu()
             entropy[where] = part.entropy.cpu()
+    world.meet()
     return world.sum(logp), world.sum(entropy)
 
 

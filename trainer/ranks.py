@@ -24,6 +24,10 @@ PATIENCE = timedelta(days=2)
 hear otherwise (`trainer.launch`)."""
 
 
+class OtherRankOutOfMemoryError(Exception):
+    """Another rank has left what all were doing together, since its device's memory is full."""
+
+
 @dataclass(frozen=True)
 class World:
     rank: int = 0
@@ -66,6 +70,22 @@ class World:
 
     def any(self, own: bool) -> bool:
         return bool(self.sum(torch.tensor([int(own)])).item())
+
+    def max(self, own: int) -> int:
+        return int(max(self.gather(torch.tensor([own]))))
+
+    def meet(self) -> None:
+        """Go on when all ranks are here; OtherRankOutOfMemoryError when one of them says that it will not come.
+
+        Where a rank may run out of memory, all of them meet before anything that needs all of them, so that nobody
+        waits for who is not there.
+        """
+        if self.any(False):
+            raise OtherRankOutOfMemoryError
+
+    def leave(self) -> None:
+        """Say to the others, at the next place where they meet, that this one's memory is full."""
+        self.any(True)
 
 
 ALONE = World()

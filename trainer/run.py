@@ -159,7 +159,7 @@ def make_budget(
         )
 
     fitting = world.gather(torch.tensor([estimated_tokens(policy, compute_dtype) if given == "auto" else given]))
-    return TokenBudget(int(min(fitting)), halved, shrinks=world.size == 1)
+    return TokenBudget(int(min(fitting)), halved, world)
 
 
 def placement(spec: JobSpec) -> tuple[torch.device, torch.dtype]:

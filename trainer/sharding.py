@@ -12,6 +12,7 @@ every rank must make as many passes as the others (`trainer.sequences.in_step`).
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from trainer.exchanges import AllGather, ReduceScatter, whole_weight
 from trainer.models import Policy
 from trainer.ranks import World
 
@@ -36,6 +38,8 @@ def shard(policy: Policy, world: World) -> None:
     for module in _modules(policy):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)  # the only kind that gloo has
+        module.set_custom_all_gather(AllGather(world))
+        module.set_custom_reduce_scatter(ReduceScatter(world))
     if tied:
         head.weight = embeddings.weight
     else:
@@ -43,6 +47,7 @@ def shard(policy: Policy, world: World) -> None:
         head.weight = torch.nn.Parameter(
             distribute_tensor(full, mesh, [Shard(0)], src_data_rank=None), requires_grad=head.weight.requires_grad
         )
+    head.whole_weight = partial(whole_weight, head, world)
 
 
 def is_sharded(policy: Policy) -> bool:
@@ -60,16 +65,32 @@ def whole(policy: Policy) -> Iterator[None]:
     shards = head.weight
     tied = shards is embeddings.weight
     modules = _modules(policy)
-    for module in modules:
-        module.unshard()
-    head.weight = embeddings.weight if tied else torch.nn.Parameter(full_tensor(shards), requires_grad=False)
     try:
+        for module in modules:
+            module.unshard()
+        with torch.no_grad():
+            head.weight = embeddings.weight if tied else torch.nn.Parameter(head.whole_weight(), requires_grad=False)
         with _without_hooks(policy):
             yield
     finally:
         head.weight = shards
         for module in modules:
             module.reshard()
+
+
+def forget_pass(policy: Policy) -> None:
+    """After an error in the middle of a pass of a sharded policy, forward or backward: as if it had not been begun."""
+    # Before its first pass there is nothing to forget, and FSDP would stumble over that.
+    if not isinstance(policy.backbone, FSDPModule) or policy.backbone._get_fsdp_state()._is_root is None:
+        return
+    policy.backbone.reset_iter_state()
+    for module in _modules(policy):
+        for group in module._get_fsdp_state()._fsdp_param_groups:
+            for parameter in group.fsdp_params:
+                # Gradients that were not yet scattered: the reset leaves them, and the next pass would add to them.
+                if hasattr(parameter, "_unsharded_param"):
+                    parameter._unsharded_param.grad = None
+                parameter.unsharded_accumulated_grad = None
 
 
 def _modules(policy: Policy) -> list[FSDPModule]:

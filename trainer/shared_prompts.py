@@ -15,17 +15,14 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from trainer.models import Policy, autocast, backward, position_ids
-from trainer.recompute import recomputes_layers
 from trainer.sequences import PromptBatch
 from trainer.sharding import is_sharded
 
 
 def can_share_prompts(policy: Policy) -> bool:
     """Whether all that a prompt leaves to its responses is the keys and values of each of its tokens: not for sliding
-    windows, which forget some, nor for recurrent states, nor where activations are recomputed in the backward pass,
-    which transformers does without a cache."""
-    layers = DynamicCache(config=policy.model.config).layers
-    return all(type(layer) is DynamicLayer for layer in layers) and not recomputes_layers(policy)
+    windows, which forget some, nor for recurrent states."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=policy.model.config).layers)
 
 
 def shared_prompt_states(
@@ -46,8 +43,11 @@ def shared_prompt_states(
         rows = torch.tensor([batch.row[rollout] for rollout in rollouts] or [0], device=policy.device)
         taken = [leaf[rows].to(part.dtype) for leaf, part in zip(leaves, left, strict=True)]
         chosen = [responses[rollout] for rollout in rollouts] or [()]
-        filled = _filled(cache, taken[1:])
-        yield rollouts, _response_pass(policy, chosen, mask[rows], filled, taken[0], compute_dtype, narrowest)
+        # Nobody keeps the filled cache: what is added to it is the layers' to keep, or to compute again.
+        yield (
+            rollouts,
+            _response_pass(policy, chosen, mask[rows], _filled(cache, taken[1:]), taken[0], compute_dtype, narrowest),
+        )
     reached = [
         (part, leaf.grad.to(part.dtype)) for part, leaf in zip(left, leaves, strict=True) if leaf.grad is not None
     ]

@@ -9,6 +9,7 @@ import torch
 
 from trainer.errors import RunError
 from trainer.models import Policy
+from trainer.ranks import ALONE, OtherRankOutOfMemoryError, World
 
 logger = logging.getLogger(__name__)
 
@@ -23,34 +24,43 @@ Korthikanti et al. (arXiv 2205.05198, section 4.1) without attention scores, whi
 
 
 class TokenBudget:
-    """The present budget. It only ever shrinks."""
+    """The present budget, the same on all ranks. It only ever shrinks."""
 
     def __init__(
-        self, tokens: int, on_halved: Callable[[int], None] = lambda tokens: None, *, shrinks: bool = True
+        self, tokens: int, on_halved: Callable[[int], None] = lambda tokens: None, world: World = ALONE
     ) -> None:
-        """shrinks: whether work may be begun again; other ranks would not know of it."""
         self.tokens = tokens
-        self._shrinks = shrinks
         self._on_halved = on_halved
         """Told of each new budget."""
+        self._world = world
 
-    def run(self, work: Callable[[int], T]) -> T:
+    def run(self, work: Callable[[int], T], clear_up: Callable[[], None] = lambda: None) -> T:
         """`work(tokens)`, which must be repeatable from its start; again with half as many when the device's memory is
-        full. RunError `out_of_memory` when `SMALLEST` tokens are still too many, or it may not shrink."""
+        full, after `clear_up`. RunError `out_of_memory` when `SMALLEST` tokens are still too many.
+
+        All ranks call it together. When the memory of one is full all begin again, for which they meet
+        (`World.meet`) at the end of the work and, within it, before whatever needs all of them.
+        """
         while True:
+            evidence: list[str]
             try:
-                return work(self.tokens)
+                done = work(self.tokens)
+                self._world.meet()
+                return done
             except torch.OutOfMemoryError as error:
-                if self.tokens <= SMALLEST or not self._shrinks:
-                    raise RunError(
-                        "out_of_memory",
-                        f"the device's memory is full {'even ' if self._shrinks else ''}with {self.tokens} tokens at a "
-                        "time; set optim.gradient_checkpointing, or lower "
-                        f"{'' if self._shrinks else 'optim.max_tokens_per_micro_batch, '}rollout.max_new_tokens or the "
-                        "size of the model",
-                        evidence=str(error).splitlines(),
-                    ) from error
+                evidence = str(error).splitlines()
+                self._world.leave()
+            except OtherRankOutOfMemoryError:
+                evidence = ["it is another rank's device"]
             # Outside of the except block: the error's traceback holds the tensors of the attempt.
+            if self.tokens <= SMALLEST:
+                raise RunError(
+                    "out_of_memory",
+                    f"the device's memory is full even with {self.tokens} tokens at a time; set "
+                    "optim.gradient_checkpointing, or lower rollout.max_new_tokens or the size of the model",
+                    evidence=evidence,
+                )
+            clear_up()
             self.tokens = max(SMALLEST, self.tokens // 2)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

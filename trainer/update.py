@@ -22,7 +22,7 @@ from trainer.offloaded_adamw import OffloadedAdamW
 from trainer.ranks import ALONE, World
 from trainer.recompute import recomputed_layers
 from trainer.sequences import Sequences, packed_positions, shares
-from trainer.sharding import full_tensor, own_part
+from trainer.sharding import forget_pass, full_tensor, own_part
 from trainer.spec.algorithm import AlgorithmSpec
 from trainer.spec.job import JobSpec, OptimSpec
 from trainer.token_budget import TokenBudget
@@ -182,7 +182,7 @@ def update(
         return collected
 
     with recomputed_layers(policy, spec.optim.gradient_checkpointing), weights_cast_once(policy, compute_dtype):
-        collected = budget.run(add_up_gradients)
+        collected = budget.run(add_up_gradients, lambda: forget_pass(policy))
     for parameter in policy.model.parameters():
         # An update without any gradient still is one: AdamW's moments decay and move the weights.
         if parameter.requires_grad and parameter.grad is None:

@@ -29,7 +29,7 @@ def start(tmp_path: Path, model_cache: Path) -> Iterator[Start]:
         )
     )
 
-    def start(**sections: object) -> subprocess.Popen[str]:
+    def start(*arguments: str, **sections: object) -> subprocess.Popen[str]:
         spec = {
             "name": "a run",
             "model": {"id": "builtin/tiny-arith"},
@@ -45,7 +45,7 @@ def start(tmp_path: Path, model_cache: Path) -> Iterator[Start]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "trainer", str(tmp_path / "spec.yaml"), "--run-dir", str(tmp_path / "run")),
-                *("--cache-dir", str(model_cache)),
+                *("--cache-dir", str(model_cache), *arguments),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -108,3 +108,21 @@ def test_vllms_process_ends_with_a_trainer_that_is_killed(start: Start) -> None:
     process.kill()
     child.wait(timeout=30)
     assert not folder.exists()
+
+
+def test_a_run_of_two_ranks_whose_rollouts_come_from_elsewhere(start: Start) -> None:
+    rollout = {"engine": "vllm", "group_size": 8, "max_new_tokens": 6, "vllm": {"gpus": 1}}
+    # Without a GPU all of them are processes on the CPU.
+    process = start("--ranks", "2", train={"steps": 2}, rollout=rollout, resources={"gpus": 2})
+    events = read_until(process, "started")
+    ranks = psutil.Process(process.pid).children()
+    children = [child for rank in ranks for child in rank.children() if "child.py" in " ".join(child.cmdline())]
+    assert (len(ranks), len(children)) == (2, 1)
+    out, err = process.communicate(timeout=240)
+    events += [parse_event(line) for line in out.splitlines()]
+    assert process.returncode == 0, err
+    steps = [event.metrics for event in events if event.type == "step"]
+    assert len(steps) == 2
+    assert all(metrics["rollout/logprob_diff_max"] < 1e-4 for metrics in steps)
+    assert all(metrics["perf/engine_memory_bytes"] > 2**20 for metrics in steps)
+    assert not children[0].is_running()

@@ -3,7 +3,7 @@
 generation.py  what every engine offers
 sampling.py    from logits to tokens, with random numbers that belong to a rollout, not to a batch
 hf.py          the engine on the policy's own transformers model
-divided.py     hf's work divided over the ranks of a run
+divided.py     the work divided over the ranks of a run
 vllm/          the engine on vLLM, in a process of its own
 choice.py      which of them a spec asks for
 """

@@ -8,13 +8,12 @@ import torch
 from trainer.engines.divided import DividedEngine
 from trainer.engines.generation import Engine
 from trainer.engines.hf import HfEngine
-from trainer.engines.vllm import VllmEngine, package_for, serves
+from trainer.engines.vllm import VllmEngine, package_for, places, serves, visible_gpus
 from trainer.errors import EngineError, RunError
 from trainer.event_stream import EventStream
 from trainer.models import Policy
 from trainer.ranks import ALONE, World
 from trainer.spec import JobSpec
-from trainer.spec.job import VllmSpec
 
 
 @contextmanager
@@ -22,24 +21,26 @@ def open_engine(
     spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream, world: World = ALONE
 ) -> Iterator[Engine]:
     """`rollout.engine`: hf; vllm; or auto, which is vLLM on a GPU where it is installed and takes the model, else hf.
-    Several ranks divide the work of hf among them.
+    Several ranks divide the work among them, and all have the same engine.
 
-    RunError when the spec says vllm and it is not installed, does not take the model, or there are several ranks.
+    RunError when the spec says vllm and it is not installed, does not take the model, or there are too few GPUs.
     """
-    if world.size > 1:
-        if spec.rollout.engine == "vllm":
-            raise RunError("engine_of_one_gpu", VllmSpec.ONE_GPU)
-        yield DividedEngine(HfEngine(policy, compute_dtype=compute_dtype), world)
-        return
-    vllm = _vllm(spec, policy, compute_dtype, events)
+    vllm = _vllm(spec, policy, compute_dtype, events, world)
     if vllm is None:
-        yield HfEngine(policy, compute_dtype=compute_dtype)
+        yield _divided(HfEngine(policy, compute_dtype=compute_dtype), world, world.size)
         return
     with vllm:
-        yield vllm
+        # GPUs of their own are the business of the leading rank.
+        yield _divided(vllm, world, 1 if spec.rollout.vllm.gpus else world.size)
 
 
-def _vllm(spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream) -> VllmEngine | None:
+def _divided(engine: HfEngine | VllmEngine, world: World, answering: int) -> Engine:
+    return engine if world.size == 1 else DividedEngine(engine, world, answering=answering)
+
+
+def _vllm(
+    spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: EventStream, world: World
+) -> VllmEngine | None:
     wanted, device = spec.rollout.engine, policy.device.type
     if wanted == "hf" or (wanted == "auto" and not (device != "cpu" and serves(device) and spec.vllm_samples_it)):
         return None
@@ -49,13 +50,28 @@ def _vllm(spec: JobSpec, policy: Policy, compute_dtype: torch.dtype, events: Eve
             f"rollout.engine is vllm, but no vLLM for this device ({device}) is installed: pip install "
             f"{package_for(device)}, or set rollout.engine to hf",
         )
+    own = places(spec.rollout.vllm.gpus, world, visible_gpus() if device == "cuda" else [])
+    engine, refusal = None, None
     try:
-        return VllmEngine(policy, spec.rollout.vllm, max_model_len=longest_sequence(spec), compute_dtype=compute_dtype)
+        engine = VllmEngine(
+            policy,
+            spec.rollout.vllm,
+            max_model_len=longest_sequence(spec),
+            compute_dtype=compute_dtype,
+            places=own,
+            world=world,
+        )
     except (RunError, EngineError) as error:
         if wanted == "vllm":
             raise
-        events.log("warning", "engine_fallback", f"rollout.engine auto goes on with hf: {error}")
-        return None
+        refusal = str(error)
+    refusals = [each for each in world.gather_json(refusal) if each is not None]
+    if not refusals:
+        return engine
+    if engine is not None:
+        engine.close()
+    events.log("warning", "engine_fallback", f"rollout.engine auto goes on with hf: {refusals[0]}")
+    return None
 
 
 def longest_sequence(spec: JobSpec) -> int:

@@ -10,17 +10,20 @@ import torch
 
 from trainer.engines.generation import Counters, Generation
 from trainer.engines.hf import HfEngine
+from trainer.engines.vllm import VllmEngine
 from trainer.ranks import World
-from trainer.sharding import whole
 
 
 class DividedEngine:
-    """`trainer.engines.generation.Engine` over the engines of all ranks. The weights are gathered for each call, once,
-    so that no rank waits for another's token."""
+    """`trainer.engines.generation.Engine` over the engines of all ranks.
 
-    def __init__(self, engine: HfEngine, world: World) -> None:
+    answering: how many ranks, the first ones, divide the prompts; the others have nothing to answer with.
+    """
+
+    def __init__(self, engine: HfEngine | VllmEngine, world: World, *, answering: int) -> None:
         self._engine = engine
         self._world = world
+        self._answering = answering
         self.counters: Counters = engine.counters
         """Of this rank's work."""
 
@@ -34,15 +37,15 @@ class DividedEngine:
         seed: tuple[int, ...],
     ) -> list[Generation]:
         """See `Engine.generate`. Every rank gives the same arguments and gets the same responses."""
-        with whole(self._engine.policy):
-            own = self._engine.generate(
-                prompts,
-                samples_per_prompt=samples_per_prompt,
-                temperature=temperature,
-                max_new_tokens=max_new_tokens,
-                seed=seed,
-                only=range(self._world.rank, len(prompts), self._world.size),
-            )
+        rank, answering = self._world.rank, self._answering
+        own = self._engine.generate(
+            prompts,
+            samples_per_prompt=samples_per_prompt,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            only=range(rank, len(prompts), answering) if rank < answering else [],
+        )
         generations = [each for part in self._gather(own) for each in part]
         return sorted(generations, key=lambda each: (each.prompt_index, each.sample_index))
 

@@ -25,6 +25,9 @@ class Generation:
 class Counters:
     """Running totals since the engine was made. Tokens do not include padding."""
 
+    memory_bytes: int | None = None
+    """Of an engine with processes of its own the most that one of them has held; None without any."""
+
     prefill_passes: int = 0
     decode_passes: int = 0
     prefill_tokens: int = 0

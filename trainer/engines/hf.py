@@ -15,6 +15,7 @@ from trainer.engines.generation import Counters, Generation, check_request
 from trainer.engines.reserved_cache import keep_rows, kept_rows, reserve
 from trainer.engines.sampling import sample, uniforms
 from trainer.models.policy import Policy, autocast, position_ids
+from trainer.sharding import whole
 
 Rollout = tuple[int, int]
 """(prompt index, sample index)"""
@@ -45,7 +46,8 @@ class HfEngine:
         seed: tuple[int, ...],
         only: Sequence[int] | None = None,
     ) -> list[Generation]:
-        """See `Engine.generate`; `only`: the prompts to answer, as they would be among all (None: all).
+        """See `Engine.generate`; `only`: the prompts to answer, as they would be among all (None: all). Weights
+        that are spread over the ranks are gathered for the call, once, so that no rank waits for another's token.
 
         Another batching can change a sample only where rounding moves a probability across the number drawn (about one
         token in a million); the same batching gives the same bits on a CPU.
@@ -57,7 +59,7 @@ class HfEngine:
         try:
             # One autocast region, and no_grad: inference_mode would turn autocast's cache off and with it cast every
             # weight again at every token.
-            with torch.no_grad(), autocast(self.policy.device, self.compute_dtype):
+            with whole(self.policy), torch.no_grad(), autocast(self.policy.device, self.compute_dtype):
                 chosen = range(len(prompts)) if only is None else only
                 for batch in self._batches(prompts, chosen, samples_per_prompt, max_new_tokens):
                     done += self._generate_batch(prompts, batch, samples_per_prompt, temperature, max_new_tokens, seed)

@@ -64,18 +64,18 @@ class LoraPolicy(Policy):
             adapter_folder.keep_base(self._base_dir, folder)
         self.tokenizer.save_pretrained(folder)
 
-    @torch.no_grad()
-    def _weights(self) -> dict[str, torch.Tensor]:
-        """Those of the merged model."""
-        weights = {
-            name.replace(".base_layer.", "."): weight
-            for name, weight in super()._weights().items()
-            if ".lora_" not in name
-        }
-        for name, layer in self.model.named_modules():
-            if isinstance(layer, LoraLinear):
-                weights[f"{name}.weight"] = weights[f"{name}.weight"] + layer.get_delta_weight("default")
-        return weights
+    def _merged(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """With the adapter added to what it adapts. As peft's own `get_delta_weight`, but of the weights given, which
+        the layer itself may have a part of only (`trainer.sharding`)."""
+        merged = {name.replace(".base_layer.", "."): weight for name, weight in weights.items() if ".lora_" not in name}
+        for name, a in weights.items():
+            adapted = name.removesuffix(".lora_A.default.weight")
+            if adapted != name:
+                layer: LoraLinear = self.model.get_submodule(adapted)
+                delta = weights[f"{adapted}.lora_B.default.weight"] @ a * layer.scaling["default"]
+                weight = f"{adapted}.weight"
+                merged[weight] = merged[weight] + (delta.T if layer.fan_in_fan_out else delta)
+        return merged
 
 
 class _WithoutAdapter(Policy):

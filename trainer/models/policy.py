@@ -4,15 +4,17 @@ Log-probs are left to `trainer.logprobs` (from the hidden states and the head, i
 `trainer.engines`, the optimizer and train/eval mode to the loop. Shapes: B rows, T tokens, D hidden size, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch.distributed.tensor import DTensor, Partial
+from torch.distributed.tensor import DTensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.core_model_loading import revert_weight_conversion
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 Model: TypeAlias = Any
 """A transformers PreTrainedModel. Its own annotations are too partial to check calls against."""
@@ -83,8 +85,8 @@ class Policy:
         Of a policy that is spread over the ranks it is gathered, by all of them at once, and its gradient is added up.
         """
         head = self._head
-        # Each rank's gradient is one addend; without saying so, each would keep its own.
-        return head.full_tensor(grad_placements=[Partial()]) if isinstance(head, DTensor) else head
+        # `whole_weight` is there where a head is spread (`trainer.sharding`).
+        return self.model.get_output_embeddings().whole_weight() if isinstance(head, DTensor) else head
 
     @property
     def _head(self) -> torch.nn.Parameter:
@@ -123,15 +125,27 @@ class Policy:
         """For updates: within it the dropout that the spec asks for is active. A whole model has none."""
         return nullcontext()
 
-    def named_weights(self) -> dict[str, torch.Tensor]:
-        """Every weight of the whole model by its name in a saved folder, a tied one once; for the engines that keep
-        weights of their own. Tensors are the model's own where they can be, and not to be changed."""
-        # Some models are laid out in memory otherwise than in their files.
-        named: dict[str, torch.Tensor] = revert_weight_conversion(self.model, self._weights())
-        return named
+    def named_weights(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Every weight of the whole model by its name in a saved folder, a tied one once, those of a decoder layer
+        together and any other alone; for the engines that keep weights of their own. Tensors are the model's own where
+        they can be, and not to be changed.
 
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        Those that are spread over the ranks are gathered, by all ranks at once, and only what is yielded is whole."""
+        layers = [name for name, module in self.model.named_modules() if isinstance(module, GradientCheckpointingLayer)]
+
+        def place(item: tuple[str, torch.Tensor]) -> str:
+            return next((layer for layer in layers if item[0].startswith(f"{layer}.")), item[0])
+
+        for _, parameters in groupby(self.model.named_parameters(), place):
+            with torch.no_grad():
+                weights = {name: _gathered(parameter) for name, parameter in parameters}
+                # Some models are laid out in memory otherwise than in their files.
+                named: dict[str, torch.Tensor] = revert_weight_conversion(self.model, self._merged(weights))
+            yield named
+
+    def _merged(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Some of the model's own weights, by its own names, as those of the model that they stand for."""
+        return weights
 
     def save_pretrained(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
         """Write safetensors, configs and tokenizer to `folder`, which loads again as a model directory.
@@ -139,3 +153,7 @@ class Policy:
         state: the trained weights where the model itself has only this rank's part (`trainer.sharding`)."""
         self.model.save_pretrained(folder, state_dict=state)
         self.tokenizer.save_pretrained(folder)
+
+
+def _gathered(parameter: torch.Tensor) -> torch.Tensor:
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter.detach()

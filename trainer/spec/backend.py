@@ -82,6 +82,8 @@ def _reward(spec: "JobSpec") -> Iterator[Refusal]:
 def _model(spec: "JobSpec") -> Iterator[Refusal]:
     if spec.rollout.engine == "hf":
         yield Refusal(("rollout", "engine"), "verl samples with vLLM: leave it at auto")
+    if spec.rollout.vllm.gpus:
+        yield Refusal(("rollout", "vllm", "gpus"), "verl samples here on the GPUs that it trains on: set 0")
     if not spec.vllm_samples_it:
         yield Refusal(("rollout", "temperature"), "vLLM, with which verl samples and evaluates, has 0 and 0.01 to 2.0")
     lora = spec.model.lora

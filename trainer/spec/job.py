@@ -65,8 +65,10 @@ class DataSpec(SpecPart):
 class VllmSpec(SpecPart):
     """How the vLLM engine shares the device with the trainer; the other engines read none of it."""
 
-    gpu_memory_utilization: Annotated[Real, Field(gt=0, le=1)] = 0.5
-    """Of the GPU's memory, for weights and key-value cache while it generates."""
+    gpus: Annotated[int, Field(ge=0, le=63)] = 0
+    """Of the job's `resources.gpus`, how many only generate, with an engine each. 0: each GPU trains and generates."""
+    gpu_memory_utilization: Annotated[Real, Field(gt=0, le=1)] | None = None
+    """Of the GPU's memory, for weights and key-value cache while it generates. None: 0.5; 0.9 on GPUs of its own."""
     max_model_len: Count | None = None
     """Longest prompt and response together; None: what `data` and `rollout` allow."""
     enforce_eager: bool = False
@@ -74,8 +76,12 @@ class VllmSpec(SpecPart):
     sleep: bool = True
     """Give the GPU's memory back between generations, to the updates."""
 
-    ONE_GPU: ClassVar[str] = "rollout.engine vllm samples on one GPU; with more, set rollout.engine to hf or auto"
     TEMPERATURES: ClassVar[str] = "vLLM samples at temperature 0 and from 0.01 to 2.0"
+
+    @property
+    def memory_share(self) -> float:
+        """What `gpu_memory_utilization` comes to."""
+        return self.gpu_memory_utilization or (0.9 if self.gpus else 0.5)
 
     @staticmethod
     def samples_at(temperature: float) -> bool:
@@ -257,15 +263,22 @@ class JobSpec(SpecPart):
             raise ValueError(f"{VllmSpec.TEMPERATURES}; rollout.engine hf samples at any")
         if self.optim.offload and self.ranks > 1:
             raise ValueError("optim.offload is for one GPU; several spread the optimizer's state over themselves")
-        if self.rollout.engine == "vllm" and self.ranks > 1:
-            raise ValueError(VllmSpec.ONE_GPU)
+        generating = self.rollout.vllm.gpus
+        if generating and self.backend == "asym":
+            if self.rollout.engine != "vllm":
+                raise ValueError("rollout.vllm.gpus needs rollout.engine: vllm")
+            if resources.gpus == "auto" or resources.gpus <= generating:
+                raise ValueError(
+                    f"rollout.vllm.gpus ({generating}) are among resources.gpus ({resources.gpus}), which must be a "
+                    "number above it: at least one GPU trains"
+                )
         return self
 
     @property
     def ranks(self) -> int:
         """How many processes of ours train it. verl has its own."""
         gpus = self.resources.gpus
-        return 1 if gpus == "auto" or self.backend == "verl" else max(1, gpus)
+        return 1 if gpus == "auto" or self.backend == "verl" else max(1, gpus - self.rollout.vllm.gpus)
 
     @property
     def vllm_samples_it(self) -> bool:

@@ -81,6 +81,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("perf/update_seconds", "seconds", "lower", "Wall time of scoring, loss and optimizer."),
     Metric("perf/tokens_per_second", "tokens/second", "higher", "Response tokens per second of the whole step."),
     Metric("perf/peak_memory_bytes", "bytes", "lower", "Peak memory so far: the GPU's, or the process's on a CPU."),
+    Metric("perf/engine_memory_bytes", "bytes", "lower", "As peak_memory, of an engine's own process; null: none."),
     Metric("progress/prompts", "count", "neither", "Prompts drawn since the beginning."),
     Metric("progress/tokens", "tokens", "neither", "Response tokens trained on since the beginning."),
     Metric("progress/epoch", "number", "neither", "Passes over the training data."),

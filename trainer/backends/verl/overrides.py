@@ -165,7 +165,7 @@ def _rollout(spec: JobSpec) -> Iterator[tuple[str, Value]]:
     yield f"{ROLLOUT}.top_k", -1
     yield f"{ROLLOUT}.tensor_model_parallel_size", spec.resources.tensor_parallel
     engine = spec.rollout.vllm
-    yield f"{ROLLOUT}.gpu_memory_utilization", engine.gpu_memory_utilization
+    yield f"{ROLLOUT}.gpu_memory_utilization", engine.memory_share
     yield f"{ROLLOUT}.max_model_len", engine.max_model_len
     yield f"{ROLLOUT}.enforce_eager", engine.enforce_eager
     yield f"{ROLLOUT}.free_cache_engine", engine.sleep

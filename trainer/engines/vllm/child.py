@@ -8,6 +8,7 @@ does, in the middle of a generation too, and takes FOLDER with it: however the t
 import json
 import os
 import queue
+import resource
 import shutil
 import signal
 import sys
@@ -34,9 +35,9 @@ class Server:
         self._sleep()
         return {}
 
-    def load_weights(self, file: str) -> dict[str, Any]:
+    def load_weights(self, folder: str) -> dict[str, Any]:
         self._wake_up()
-        self._engine.collective_rpc("asym_load_weights", args=(file,))
+        self._engine.collective_rpc("asym_load_weights", args=(folder,))
         return {}
 
     def generate(
@@ -83,7 +84,12 @@ class Server:
                 responses[int(output.request_id)] = [token_ids, logprobs, response.finish_reason == "stop"]
                 cached_tokens += output.num_cached_tokens or 0
         self._sleep()
-        return {"responses": responses, "passes": passes, "cached_tokens": cached_tokens}
+        return {
+            "responses": responses,
+            "passes": passes,
+            "cached_tokens": cached_tokens,
+            "memory_bytes": _peak_memory_bytes(),
+        }
 
     def _sleep(self) -> None:
         if self._sleeps:
@@ -92,6 +98,15 @@ class Server:
     def _wake_up(self) -> None:
         if self._sleeps and self._engine.is_sleeping():
             self._engine.wake_up()
+
+
+def _peak_memory_bytes() -> int:
+    """The most this process has held: of the GPU's memory, what torch reserved, or on the CPU its resident set."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> int:

@@ -1,21 +1,26 @@
-"""The engine on vLLM, beside the trainer on the same device. It keeps weights of its own, in the compute dtype, which
-are replaced in place whenever the policy's have changed; prompts and responses are token ids both ways.
+"""The engine on vLLM, beside the trainer on the same device or on GPUs of its own. It keeps weights of its own, in the
+compute dtype, which are replaced in place whenever the policy's have changed; prompts and responses are token ids both
+ways.
 """
 
 import logging
 import math
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-from safetensors.torch import save_file
 
 from trainer.engines.generation import Counters, Generation, check_request
+from trainer.engines.vllm.places import Places
 from trainer.engines.vllm.process import ChildProcess
 from trainer.engines.vllm.seeds import request_seed
+from trainer.engines.vllm.weights import write_weights
 from trainer.errors import RunError
 from trainer.models.policy import Policy
+from trainer.ranks import ALONE, World
 from trainer.spec.job import VllmSpec
 
 logger = logging.getLogger(__name__)
@@ -23,9 +28,13 @@ logger = logging.getLogger(__name__)
 CPU_CACHE_BYTES = 2**30
 """Key-value cache on a CPU. Requests that do not fit wait."""
 
+HERE = Places((None,), shared=True)
+"""One process, on the trainer's device."""
+
 
 class VllmEngine:
-    """Samples from `policy` by vLLM (`trainer.engines.generation.Engine`). A context manager: its process ends with it.
+    """Samples from `policy` by vLLM (`trainer.engines.generation.Engine`), in one process or several that divide the
+    prompts of a call. A context manager: its processes end with it.
 
     Log-probs are those of the full vocabulary at the sampling temperature, as vLLM's own kernels compute them: near
     the trainer's, never the same bits (`rollout/logprob_diff_*` say how near; `algorithm.importance_correction` takes
@@ -39,35 +48,57 @@ class VllmEngine:
 
     max_model_len: the most tokens, prompt and response, of a rollout; the spec's own wins over it.
     compute_dtype: float32 or bfloat16, of weights, cache and computation; softmax is float32 either way.
-    RunError when vLLM does not take the model or the settings; EngineError when its process breaks.
+    places: where this rank's processes are; there may be none. world: the ranks that the policy is spread over. Each
+    of them has such an engine and makes the same calls.
+    RunError when vLLM does not take the model or the settings; EngineError when a process breaks.
     """
 
     def __init__(
-        self, policy: Policy, spec: VllmSpec, *, max_model_len: int, compute_dtype: torch.dtype = torch.float32
+        self,
+        policy: Policy,
+        spec: VllmSpec,
+        *,
+        max_model_len: int,
+        compute_dtype: torch.dtype = torch.float32,
+        places: Places = HERE,
+        world: World = ALONE,
     ) -> None:
         self.policy = policy
         self.compute_dtype = compute_dtype
         self.max_model_len = min(spec.max_model_len or max_model_len, _positions(policy))
         self.counters = Counters()
+        self._places = places
+        self._world = world
         self._weights_are_old = True
+        self._processes: list[ChildProcess] = []
         on_cpu = policy.device.type == "cpu"
         # Small functions that vLLM compiles however eager it is: on a CPU that needs a C++ compiler and half a minute.
         environment = {"TORCHDYNAMO_DISABLE": "1"} if on_cpu else {}
-        room = 2 * policy.parameters * compute_dtype.itemsize
-        self._process = ChildProcess(environment, room=room)
+        # The weights lie in the folder of the first process of all.
+        room = 2 * sum(each.numel() for each in policy.model.parameters()) * compute_dtype.itemsize
         try:
-            # Its config is all that vLLM reads of a model; the weights come from the policy, before the first response.
-            policy.model.config.save_pretrained(self._process.folder)
-            self._process.ask("start", engine_arguments=self._engine_arguments(spec, on_cpu))
+            for number, gpu in enumerate(places.gpus):
+                gpus = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+                process = ChildProcess(environment | gpus, room=room if world.leads and number == 0 else 0)
+                self._processes.append(process)
+                # Its config is all that vLLM reads of a model; the weights come from the policy, before the first
+                # response.
+                policy.model.config.save_pretrained(process.folder)
+                process.send("start", engine_arguments=self._engine_arguments(process.folder, spec, on_cpu))
+            self._answers()
         except BaseException:
             self.close()
             raise
-        if on_cpu and spec.sleep:
+        if on_cpu and spec.sleep and places.shared:
             logger.info("rollout.vllm.sleep has no effect on a CPU")
 
-    def _engine_arguments(self, spec: VllmSpec, on_cpu: bool) -> dict[str, Any]:
+    def _answers(self) -> list[dict[str, Any]]:
+        """Of each process to the call it was sent."""
+        return [process.receive() for process in self._processes]
+
+    def _engine_arguments(self, folder: Path, spec: VllmSpec, on_cpu: bool) -> dict[str, Any]:
         arguments: dict[str, Any] = {
-            "model": str(self._process.folder),
+            "model": str(folder),
             "load_format": "dummy",
             "skip_tokenizer_init": True,
             "trust_remote_code": False,
@@ -84,8 +115,9 @@ class VllmEngine:
             return arguments | {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE_BYTES, "block_size": 32}
         return arguments | {
             "enforce_eager": spec.enforce_eager,
-            "gpu_memory_utilization": spec.gpu_memory_utilization,
-            "enable_sleep_mode": spec.sleep,
+            "gpu_memory_utilization": spec.memory_share,
+            # On GPUs of its own nobody waits for the memory.
+            "enable_sleep_mode": spec.sleep and self._places.shared,
         }
 
     def generate(
@@ -96,9 +128,11 @@ class VllmEngine:
         temperature: float,
         max_new_tokens: int,
         seed: tuple[int, ...],
+        only: Sequence[int] | None = None,
     ) -> list[Generation]:
-        """See `Engine.generate`. RunError for a prompt too long for `max_model_len` with its response; ValueError also
-        for a temperature that vLLM does not sample at (`trainer.spec.job.VllmSpec`)."""
+        """See `Engine.generate`; `only`: the prompts to answer, as they would be among all (None: all). RunError for a
+        prompt too long for `max_model_len` with its response; ValueError also for a temperature that vLLM does not
+        sample at (`trainer.spec.job.VllmSpec`)."""
         check_request(prompts, samples_per_prompt, temperature, max_new_tokens)
         if not VllmSpec.samples_at(temperature):
             raise ValueError(f"{VllmSpec.TEMPERATURES}, got {temperature}")
@@ -112,55 +146,68 @@ class VllmEngine:
             )
         if not prompts:
             return []
-        if self.policy.device.type == "cuda":
+        if self.policy.device.type == "cuda" and self._places.shared:
             # What the trainer's allocator keeps for later is memory that vLLM waits for.
             torch.cuda.empty_cache()
         if self._weights_are_old:
-            self._send_weights()
-        answer = self._process.ask(
-            "generate",
-            prompts=[list(prompt) for prompt in prompts],
-            seeds=[
-                [request_seed(seed, prompt_index, sample_index) for sample_index in range(samples_per_prompt)]
-                for prompt_index in range(len(prompts))
-            ],
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            stop_token_ids=sorted(self.policy.eos_ids),
-        )
+            self._hand_over_weights()
+        chosen = range(len(prompts)) if only is None else only
+        shares = [chosen[number :: len(self._processes)] for number in range(len(self._processes))]
+        for process, share in zip(self._processes, shares, strict=True):
+            process.send(
+                "generate",
+                prompts=[list(prompts[prompt_index]) for prompt_index in share],
+                seeds=[
+                    [request_seed(seed, prompt_index, sample_index) for sample_index in range(samples_per_prompt)]
+                    for prompt_index in share
+                ],
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+                stop_token_ids=sorted(self.policy.eos_ids),
+            )
         generations = []
-        for place, (token_ids, logprobs, ended) in enumerate(answer["responses"]):
-            if not all(map(math.isfinite, logprobs)):
-                raise FloatingPointError("the model computes NaN or infinite logits; its weights have diverged")
-            prompt_index, sample_index = divmod(place, samples_per_prompt)
-            logprobs = logprobs if temperature > 0 else [0.0] * len(token_ids)
-            generations.append(Generation(prompt_index, sample_index, token_ids, logprobs, truncated=not ended))
+        for share, answer in zip(shares, self._answers(), strict=True):
+            for place, (token_ids, logprobs, ended) in enumerate(answer["responses"]):
+                if not all(map(math.isfinite, logprobs)):
+                    raise FloatingPointError("the model computes NaN or infinite logits; its weights have diverged")
+                prompt, sample_index = divmod(place, samples_per_prompt)
+                logprobs = logprobs if temperature > 0 else [0.0] * len(token_ids)
+                generations.append(Generation(share[prompt], sample_index, token_ids, logprobs, truncated=not ended))
+            self._count(answer, sum(len(prompts[prompt_index]) for prompt_index in share) * samples_per_prompt)
+        self.counters.generated_tokens += sum(len(generation.token_ids) for generation in generations)
+        return sorted(generations, key=lambda each: (each.prompt_index, each.sample_index))
+
+    def _count(self, answer: dict[str, Any], prompt_tokens: int) -> None:
         # A pass computes prompts and next tokens alike; all but those that only begin prompts give tokens.
         self.counters.decode_passes += answer["passes"]
-        self.counters.prefill_tokens += sum(map(len, prompts)) * samples_per_prompt - answer["cached_tokens"]
-        self.counters.generated_tokens += sum(len(generation.token_ids) for generation in generations)
-        return generations
+        self.counters.prefill_tokens += prompt_tokens - answer["cached_tokens"]
+        self.counters.memory_bytes = max(self.counters.memory_bytes or 0, answer["memory_bytes"])
 
     def weights_changed(self) -> None:
         """The next call of `generate` hands the policy's weights over first."""
         self._weights_are_old = True
 
-    def _send_weights(self) -> None:
-        file = self._process.folder / "weights.safetensors"
+    def _hand_over_weights(self) -> None:
+        """Written once, by the leading rank, for the processes of all."""
+        folder = self._processes[0].folder / "weights" if self._world.leads else None
+        if folder is not None:
+            folder.mkdir()
         try:
-            weights = {
-                name: tensor.to("cpu", self.compute_dtype).contiguous()
-                for name, tensor in self.policy.named_weights().items()
-            }
-            save_file(weights, file)
-            self._process.ask("load_weights", file=str(file))
+            write_weights(self.policy, folder, self.compute_dtype)
+            [written, *_] = self._world.gather_json(None if folder is None else str(folder))
+            for process in self._processes:
+                process.send("load_weights", folder=written)
+            self._answers()
+            self._world.meet()
         finally:
-            file.unlink(missing_ok=True)
+            if folder is not None:
+                shutil.rmtree(folder)
         self._weights_are_old = False
 
     def close(self) -> None:
-        """End vLLM's process. Does nothing the second time."""
-        self._process.close()
+        """End vLLM's processes. Does nothing the second time."""
+        for process in self._processes:
+            process.close()
 
     def __enter__(self) -> Self:
         return self

@@ -50,6 +50,7 @@ class ChildProcess:
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         # Warnings of vLLM's about every weight hand-over drown the log; what fails comes as an answer.
         quiet = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR")}
+        self._call = "start"
         try:
             self._process = subprocess.Popen(
                 # -P: no file beside it or in the working directory may come before the installed packages.
@@ -66,20 +67,29 @@ class ChildProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, call: str, **arguments: object) -> dict[str, Any]:
-        """The result of a call. RunError `engine_refused` when vLLM will not have what it was given; EngineError when
-        it broke."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None  # noqa: S101 - for the type checker: both are pipes
-        assert stdout is not None  # noqa: S101
-        try:
+    def send(self, call: str, **arguments: object) -> None:
+        """Make a call whose result `receive` will give; in the meantime others may be asked."""
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 - for the type checker: it is a pipe
+        self._call = call
+        # Of a process that has ended `receive` tells.
+        with contextlib.suppress(BrokenPipeError, ValueError):
             stdin.write(json.dumps({"call": call, **arguments}).encode() + b"\n")
             stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        """The result of the call that was sent. RunError `engine_refused` when vLLM will not have what it was given;
+        EngineError when it broke."""
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101
+        try:
             line = stdout.readline()
-        except (BrokenPipeError, ValueError):
+        except ValueError:
             line = b""
         if not line:
-            raise EngineError(f"vLLM's process ended ({self._ending()}) during {call}; its last words are in the log")
+            raise EngineError(
+                f"vLLM's process ended ({self._ending()}) during {self._call}; its last words are in the log"
+            )
         answer: dict[str, Any] = json.loads(line)
         if "error" not in answer:
             result: dict[str, Any] = answer["result"]

@@ -1,9 +1,11 @@
 """What runs inside vLLM's worker, beside its model: new weights into the model that is there, without a restart."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
+from torch import Tensor
 
 
 class WeightReceiver:
@@ -11,12 +13,10 @@ class WeightReceiver:
 
     model_runner: Any
 
-    def asym_load_weights(self, file: str) -> None:
-        """Put the tensors of a safetensors file, by their checkpoint's names, in the place of the model's weights."""
-        with safe_open(Path(file), framework="pt") as tensors:
-            # One layer's tensors after the other's, as the names sort: vLLM holds back what is not yet a whole layer.
-            weights = ((name, tensors.get_tensor(name)) for name in sorted(tensors.keys()))
-            self.model_runner.reload_weights(weights_iterator=weights)
+    def asym_load_weights(self, folder: str) -> None:
+        """Put the tensors of a folder's safetensors files, by their checkpoint's names, in the place of the model's
+        weights."""
+        self.model_runner.reload_weights(weights_iterator=_tensors(Path(folder)))
         self._pack_tied_head()
 
     def _pack_tied_head(self) -> None:
@@ -31,3 +31,11 @@ class WeightReceiver:
         from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
         dispatch_cpu_unquantized_gemm(head, remove_weight=False)
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """In the order of the files, each of which is a layer: vLLM holds back what is not yet a whole one."""
+    for file in sorted(folder.iterdir()):
+        with safe_open(file, framework="pt") as tensors:
+            for name in sorted(tensors.keys()):
+                yield name, tensors.get_tensor(name)

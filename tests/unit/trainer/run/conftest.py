@@ -31,9 +31,14 @@ class Run:
     """The last attempt's stderr."""
 
     def start(
-        self, spec: dict[str, Any], *arguments: str, interrupt: dict[str, Any] | None = None, ranks: int = 1
+        self,
+        spec: dict[str, Any],
+        *arguments: str,
+        interrupt: dict[str, Any] | None = None,
+        memory: dict[str, Any] | None = None,
+        ranks: int = 1,
     ) -> list[Event]:
-        """One more attempt, to its end: its events. `interrupt` and `ranks` as in interrupted_trainer.py."""
+        """One more attempt, to its end: its events. `interrupt`, `memory` and `ranks` as in interrupted_trainer.py."""
         self.folder.mkdir(exist_ok=True)
         file, events, log = self.folder / "spec.yaml", self.folder / "events", self.folder / "log"
         file.write_text(json.dumps(spec))
@@ -42,6 +47,7 @@ class Run:
             "stdout": str(events),
             "stderr": str(log),
             "interrupt": interrupt,
+            "memory": memory,
             "ranks": ranks,
         }
         self.codes += self._order(order)

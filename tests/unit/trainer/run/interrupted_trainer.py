@@ -2,9 +2,9 @@
 
 What takes long to import and load is there once. Argument: the models cache. On stdin, one JSON object a line: the
 trainer's arguments, the files for its stdout and stderr, and where to interrupt it: {signal, step, point, call} or
-null. Each is answered with the exit code, negative for the signal that ended it. With `ranks` there are so many forks
-(trainer.ranks), each with an exit code; the last of them is the one that is interrupted, and the first one's stdout is
-kept.
+null; and where its memory is to be full: {step, phase, pass, call, times} or null. Each is answered with the exit code,
+negative for the signal that ended it. With `ranks` there are so many forks (trainer.ranks), each with an exit code; the
+last of them is the one that is interrupted or runs out of memory, and the first one's stdout is kept.
 """
 
 import gc
@@ -15,6 +15,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 
 import trainer.engines.hf
 import trainer.run  # imported by the program when it runs
@@ -66,6 +70,53 @@ def interrupt(signal: int, step: int, point: str, call: int) -> None:
     loop.train_step = entering(loop.train_step)
 
 
+def fill_memory(step: int, phase: str, direction: str, call: int, times: int) -> None:
+    """Raise OutOfMemoryError in the given pass of a decoder layer, forward or backward, within the phase (`score` or
+    `update`, a function of the loop's) of `step`; in the first `times` attempts at it."""
+    at: list[Any] = [0, None, 0, times]  # the step, the phase, the calls in it, how often to come
+
+    def counted() -> None:
+        at[2] += 1
+        if at[:3] == [step, phase, call] and at[3]:
+            at[3] -= 1
+            at[2] = 0
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def entering(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def entered(*arguments: Any, **named: Any) -> Any:
+            at[1:3] = [name, 0]
+            try:
+                return function(*arguments, **named)
+            finally:
+                at[1] = None
+
+        return entered
+
+    def stepping(train_step: Callable[..., Any]) -> Callable[..., Any]:
+        def stepped(run: Any, number: int) -> Any:
+            at[0] = number
+            return train_step(run, number)
+
+        return stepped
+
+    def watched(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def watching(*arguments: Any, **named: Any) -> Any:
+            if direction == "forward":
+                counted()
+            output = forward(*arguments, **named)
+            if direction == "backward" and output.requires_grad:
+                output.register_hook(lambda _: counted())
+            return output
+
+        return watching
+
+    for layer in (LlamaDecoderLayer, MistralDecoderLayer):
+        layer.forward = watched(layer.forward)
+    loop.train_step = stepping(loop.train_step)
+    for name in ("score", "update"):
+        setattr(loop, name, entering(name, getattr(loop, name)))
+
+
 def run(order: dict[str, Any], rank: int, rendezvous: str) -> None:
     for descriptor, file in ((1, order["stdout"] if rank == 0 else os.devnull), (2, order["stderr"])):
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if rank == 0 else os.O_APPEND))
@@ -75,6 +126,8 @@ def run(order: dict[str, Any], rank: int, rendezvous: str) -> None:
         sys.argv += ["--ranks", str(order["ranks"]), "--rank", str(rank), "--rendezvous", rendezvous]
     if order["interrupt"] is not None and rank == order["ranks"] - 1:
         interrupt(**order["interrupt"])
+    if order["memory"] is not None and rank == order["ranks"] - 1:
+        fill_memory(**order["memory"])
     code = program.main()
     sys.stderr.flush()
     # Taking this large process apart takes longer than the run.

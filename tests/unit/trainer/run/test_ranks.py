@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "a head of its own, whole sequences": MISTRAL,
     "recomputed layers": {"optim": {"gradient_checkpointing": True, "max_tokens_per_micro_batch": 40}},
     "lora": {"model": {"lora": {"rank": 3}}},
+    "lora, recomputed layers": {"model": {"lora": {"rank": 3}}, "optim": {"gradient_checkpointing": True}},
     "dynamic sampling": {"algorithm": {"dynamic_sampling_rounds": 2}},
 }
 
@@ -184,6 +186,67 @@ def test_the_gradient_is_that_of_one_rank(
     assert_same_metrics(together.metrics(), alone.metrics())
     files = [sorted(path.name for path in (each.checkpoint(1) / "model").iterdir()) for each in (alone, together)]
     assert files[0] == files[1]
+
+
+PLACES = {
+    # step, phase, pass, call: of three layers (mistral: two), first over the prompts, then over their responses
+    "scoring": (2, "score", "forward", 2, "shared"),
+    "the first pass of all": (1, "update", "forward", 1, "shared"),
+    "in the middle of a forward pass": (2, "update", "forward", 5, "shared"),
+    "at the head": (2, "update", "backward", 1, "shared"),
+    "in the middle of a backward pass": (2, "update", "backward", 3, "shared"),
+    "on the way back through the prompts": (2, "update", "backward", 5, "shared"),
+    "before a head of its own": (1, "update", "forward", 2, "head of its own"),
+    "beside a head of its own": (1, "update", "backward", 2, "head of its own"),
+    "while layers are recomputed": (2, "update", "forward", 8, "recomputed"),
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "shared": {},
+    "head of its own": MISTRAL,
+    "recomputed": {"optim": {"gradient_checkpointing": True}},
+}
+
+
+@pytest.fixture(scope="module")
+def with_enough_memory(
+    tmp_path_factory: pytest.TempPathFactory, new_run: Callable[[Path], Any], data: Path, models: Path
+) -> Callable[[str], tuple[Any, dict[str, Any]]]:
+    """with_enough_memory(kind): a run of one rank of this kind of MODELS, and its spec."""
+
+    @cache
+    def with_enough_memory(kind: str) -> tuple[Any, dict[str, Any]]:
+        optim = {"max_tokens_per_micro_batch": 2048, **MODELS[kind].get("optim", {})}
+        spec = spec_of(data, **{**MODELS[kind], "optim": optim, "eval": []})
+        run = new_run(tmp_path_factory.mktemp("enough") / "run")
+        run.start(spec, "--models-dir", str(models))
+        return run, spec
+
+    return with_enough_memory
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_when_the_memory_of_one_is_full_both_go_on_with_half(
+    run: Any, with_enough_memory: Callable[[str], tuple[Any, dict[str, Any]]], models: Path, place: str
+):
+    step, phase, direction, call, kind = PLACES[place]
+    (alone, spec), together = with_enough_memory(kind), run
+    memory = {"step": step, "phase": phase, "direction": direction, "call": call, "times": 2}
+    events = together.start(spec, "--models-dir", str(models), ranks=2, memory=memory)
+    assert together.codes == [0, 0], together.log
+    halved = [event for event in events if event.type == "log" and event.code == "micro_batch_halved"]
+    assert [event.data["max_tokens_per_micro_batch"] for event in halved] == [1024, 512]
+    assert json.loads((together.checkpoint(STEPS) / "state.json").read_text())["token_budget"] == 512
+    assert_same_metrics(together.metrics(), alone.metrics())
+    assert_same_state(together, alone, STEPS)
+
+
+def test_a_memory_that_stays_full_ends_both(run: Any, data: Path):
+    memory = {"step": 2, "phase": "update", "direction": "backward", "call": 2, "times": 9}
+    spec = spec_of(data, eval=[], optim={"max_tokens_per_micro_batch": 1024})
+    events = run.start(spec, ranks=2, memory=memory)
+    assert run.codes == [EXIT_USER_ERROR, EXIT_USER_ERROR]
+    assert (events[-1].code, events[-1].kind) == ("out_of_memory", "user")
+    assert "even with 256 tokens" in events[-1].message
 
 
 def test_a_stop_that_one_rank_hears_of_ends_both_after_the_same_step(run: Any, data: Path):
@@ -237,6 +300,14 @@ def test_verl_has_ranks_of_its_own(run: Any, data: Path):
     assert events[-1].code == "ranks_of_verl"
 
 
-def test_vllm_is_refused(data: Path):
-    with pytest.raises(ValidationError, match="samples on one GPU"):
-        JobSpec.model_validate(spec_of(data, resources={"gpus": 2}, rollout={"engine": "vllm"}))
+def test_gpus_that_only_generate_are_no_ranks(data: Path):
+    def ranks(gpus: int | str, generating: int, engine: str = "vllm") -> int:
+        rollout = {"engine": engine, "vllm": {"gpus": generating}}
+        return JobSpec.model_validate(spec_of(data, resources={"gpus": gpus}, rollout=rollout)).ranks
+
+    assert (ranks(4, 0), ranks(4, 1), ranks(2, 1)) == (4, 3, 1)
+    for gpus in ("auto", 0, 1, 2):
+        with pytest.raises(ValidationError, match=rf"rollout.vllm.gpus \(2\) are among resources.gpus \({gpus}\)"):
+            ranks(gpus, 2)
+    with pytest.raises(ValidationError, match=r"rollout\.vllm\.gpus needs rollout\.engine: vllm"):
+        ranks(4, 1, "auto")
