@@ -1,4 +1,4 @@
-"""`python -m store.teams list|create|limits`: the operator's view of the teams. Needs ASYM_DATABASE_URL.
+"""`python -m store.teams list|create|limits`: the operator's view of the teams, of ASYM_DATABASE_URL or of the `asym up` that runs.
 
 Limits are set here and never through the API: a team's own admin must not raise them.
 """
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from store import keys, usage
 from store.access import Role
 from store.database import Database
+from store.embedded.running import with_running_servers
 from store.errors import NotFound, SettingsError
 from store.models import Team
 from store.policy import UNLIMITED, Limits, Policy
@@ -54,7 +55,7 @@ def describe(session: Session, team: Team, policy: Policy) -> dict[str, object]:
 def main() -> int:
     options = _parser().parse_args()
     try:
-        settings = Settings.from_environment()
+        settings = with_running_servers(Settings.from_environment())
         database = Database(settings.require_database_url(), pool_size=1)
         with database.transaction() as session:
             return _run(session, options, settings.policy)
