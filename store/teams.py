@@ -1,4 +1,6 @@
-"""`python -m store.teams list|create|limits`: the operator's view of the teams, of ASYM_DATABASE_URL or of the `asym up` that runs.
+"""`python -m store.teams list|create|limits`: the operator's view of the teams.
+
+Of the database of ASYM_DATABASE_URL, or of the `asym up` that runs in this home.
 
 Limits are set here and never through the API: a team's own admin must not raise them.
 """
