@@ -175,9 +175,9 @@ def test_a_dead_worker_is_noticed_though_no_worker_is_left(settings, make_key, m
         events = client.get(f"/jobs/{job.id}/events").json()["data"]
         assert [event["data"].get("status") for event in events] == ["queued", "running", "queued"]
         # Its worker is given up too: nobody is there to take it.
-        while client.get("/workers").json()["data"]:
+        while client.get(f"/jobs/{job.id}").json()["queue"]["code"] != "no_worker":
             assert time.monotonic() < deadline
-        assert client.get(f"/jobs/{job.id}").json()["queue"]["code"] == "no_worker"
+        assert [worker["state"] for worker in client.get("/workers").json()["data"]] == ["lost"]
 
 
 def test_workers_are_listed(member, database):
