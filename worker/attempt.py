@@ -36,6 +36,8 @@ PAUSE_SECONDS = 1800.0
 CHECKPOINT_DAMAGED = "checkpoint_damaged"
 """Code of the trainer's failure when the checkpoint it was to go on from is not what its manifest says."""
 _RETRY_SECONDS = 1.0
+_STILL_HERE_SECONDS = 1.0
+"""How often the guard of a suspended trainer hears from the worker; a lease may be as short as a few of these."""
 
 T = TypeVar("T")
 
@@ -180,10 +182,13 @@ class Attempt:
                 self._changed.wait(None if deadline is None else max(0.0, deadline - now))
 
     def _keep_to_lease(self, process: TrainerProcess, now: float) -> None:
-        """The guard suspends the trainer in time and by itself: this process may hang or stand still."""
+        """The guard suspends the trainer in time and by itself: this process may hang or stand still.
+
+        As long as it does not, it says so, or after another lease the guard kills what a successor may compute beside.
+        """
         deadline = self._lease.suspend_at
-        if deadline != self._run_until:
-            process.run_until(deadline)
+        if deadline != self._run_until or now >= deadline:
+            process.run_until(deadline, patience=self.job.lease_seconds)
             self._run_until = deadline
         late = now >= deadline
         if late and not self._suspended:
@@ -235,7 +240,9 @@ class Attempt:
         deadlines = [] if self._kill_at is None else [self._kill_at]
         if self._time_up_at is not None and self._stop < Stop.TIME:
             deadlines.append(self._time_up_at)
-        if not self._suspended:
+        if self._suspended:
+            deadlines.append(time.monotonic() + _STILL_HERE_SECONDS)
+        else:
             deadlines.append(self._lease.suspend_at)
             heard_at = recorder.heard_at
             if heard_at != self._silent_since:

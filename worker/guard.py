@@ -29,8 +29,10 @@ TERMINATE = b"terminate"
 """SIGTERM to the trainer alone: it writes a checkpoint, and its own children are its own business."""
 TERMINATE_GROUP = b"terminate-group"
 RUN_UNTIL = b"run-until"
-"""`run-until SECONDS`, on the system's monotonic clock, which is one for all processes. From then on everything stands
-still (SIGSTOP), those included that left the group; it goes on when a later time is named."""
+"""`run-until SECONDS PATIENCE`, the first on the system's monotonic clock, which is one for all processes. From then on
+everything stands still (SIGSTOP), those included that left the group; it goes on when a later time is named. After
+PATIENCE seconds of standing still without any order it is killed: a worker that is there says the order again and
+again, and one that is not would let a dead attempt keep its GPU's memory."""
 KILL = b"kill"
 
 _PR_SET_PDEATHSIG = 1
@@ -142,10 +144,14 @@ def _kill_everything(leader: int, status: int | None) -> int | None:
 
 def _watch(leader: int, wakeup: int) -> int | None:
     """Obey until the leader has ended (its wait status) or everything is to be killed (None)."""
-    until, suspended, unread = math.inf, False, b""
+    until, patience, suspended, unread = math.inf, math.inf, False, b""
+    silent = 0.0
     while True:
-        left = _SUSPENDED_SECONDS if suspended else until - time.monotonic()
+        asked = time.monotonic()
+        left = _SUSPENDED_SECONDS if suspended else until - asked
         ready, _, _ = select.select([0, wakeup], [], [], None if left == math.inf else max(0.0, left))
+        # Never more than was waited for: who was suspended together with the worker has not missed anything.
+        silent += min(time.monotonic() - asked, _SUSPENDED_SECONDS) if suspended else 0.0
         if wakeup in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup, 512)
@@ -153,6 +159,7 @@ def _watch(leader: int, wakeup: int) -> int | None:
             if status is not None:
                 return status
         if 0 in ready:
+            silent = 0.0
             *orders, unread = (unread + (os.read(0, 512) or KILL + b"\n")).split(b"\n")
             for line in orders:
                 order, _, value = line.partition(b" ")
@@ -164,8 +171,10 @@ def _watch(leader: int, wakeup: int) -> int | None:
                 elif order == TERMINATE_GROUP:
                     _signal_group(leader, signal.SIGTERM)
                 elif order == RUN_UNTIL:
-                    until = float(value)
+                    until, patience = map(float, value.split())
         late = time.monotonic() >= until
+        if late and silent >= patience:
+            return None
         if late:
             _suspend(leader)
         elif suspended:

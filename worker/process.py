@@ -4,6 +4,7 @@ Owns the pipes and the guard (worker/guard.py); knows neither jobs nor leases.
 """
 
 import contextlib
+import math
 import os
 import secrets
 import signal
@@ -124,9 +125,12 @@ class TrainerProcess:
         """SIGKILL to the trainer and everything it started."""
         self._order(guard.KILL)
 
-    def run_until(self, deadline: float) -> None:
-        """Everything it is stands still from `deadline` (time.monotonic()) on, until a later one is given."""
-        self._order(guard.RUN_UNTIL + b" " + repr(deadline).encode())
+    def run_until(self, deadline: float, patience: float = math.inf) -> None:
+        """Everything it is stands still from `deadline` (time.monotonic()) on, until a later one is given.
+
+        patience: seconds of standing still without another order after which it is killed.
+        """
+        self._order(guard.RUN_UNTIL + f" {deadline!r} {patience!r}".encode())
 
     def close(self) -> None:
         """Let go of the process: kills what still runs. The output pipes are closed by those who read them."""

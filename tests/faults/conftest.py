@@ -178,14 +178,20 @@ def trainer_of(worker):
 
 def running(processes):
     """Those of them that still run."""
-    found = []
-    for process in processes:
-        try:
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    return [process for process in processes if status_of(process) not in {None, psutil.STATUS_ZOMBIE}]
+
+
+def computing(processes):
+    """Those of them that run and do not stand still."""
+    return [process for process in running(processes) if status_of(process) not in {None, psutil.STATUS_STOPPED}]
+
+
+def status_of(process):
+    """None when it is gone."""
+    try:
+        return process.status() if process.is_running() else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 @pytest.fixture

@@ -150,6 +150,19 @@ def test_a_family_stands_still_when_its_time_is_over_and_goes_on_when_it_gets_mo
     wait_for(lambda: states() == {psutil.STATUS_SLEEPING})
 
 
+def test_a_suspended_family_is_killed_once_the_worker_has_been_silent_for_too_long(start):
+    process = start(FAMILY + "wait_for_ever()")
+    pids = family_of(process)
+    process.run_until(0, patience=2.5)
+    for _ in range(3):  # a worker that is there says it again
+        time.sleep(1.2)
+        process.run_until(0, patience=2.5)
+    assert {psutil.Process(pid).status() for pid in pids} == {psutil.STATUS_STOPPED}
+    wait_for(lambda: process.ended, "a worker that says nothing")
+    assert process.exit_code == -signal.SIGKILL
+    assert not any(alive(pid) for pid in pids)
+
+
 def test_what_a_suspended_process_started_stands_still_too(start):
     process = start(
         "import os, time\n"
