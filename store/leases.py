@@ -24,7 +24,7 @@ from store.recording import record as record
 from store.status import JobStatus
 from store.usage import TEAM_SQL, charge, running_gpus, team_values
 
-_CONTENDERS = 32
+_CONTENDERS = 16
 """How many jobs a claim looks at, best first: about as many as there are claims under way at the same moment."""
 
 _CLASSES = 16
