@@ -19,8 +19,9 @@ LEASE_SECONDS = 15.0
 ENDED, QUEUED, RUNNING, EXPIRED = 100_000, 10_000, 200, 20
 
 _FILL = text("""
-    INSERT INTO jobs (id, team_id, created_by, name, status, spec, attempt, max_attempts, steps, lease_until, worker_id)
-    SELECT 'job_' || :status || n, :team, :key, 'bench', :status, '{}', 1, 100, 10,
+    INSERT INTO jobs (id, team_id, created_by, name, status, spec, model, demand, attempt, max_attempts, steps,
+        lease_until, worker_id)
+    SELECT 'job_' || :status || n, :team, :key, 'bench', :status, '{}', 'builtin/tiny-arith', '1//', 1, 100, 10,
         CASE WHEN :status = 'running' THEN now() + interval '1 hour' END,
         CASE WHEN :status = 'running' THEN :worker END
     FROM generate_series(1, :count) AS n
