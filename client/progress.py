@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.errors import AsymError, Unreachable
-from client.results import TERMINAL, Job
+from client.results import TERMINAL, Job, QueueInfo
 from client.sdk import Asym
 from client.transport import PASSING
 
@@ -158,9 +158,10 @@ def _outlook(standing: Standing) -> str:
 
 def waiting(job: Job) -> str:
     """What a queued job waits for, in words; empty for one that is not queued."""
-    queue = job["queue"]
-    if queue is None:
-        return ""
+    return "" if job["queue"] is None else wait_in_words(job["queue"])
+
+
+def wait_in_words(queue: QueueInfo) -> str:
     parts = [f"position {queue['position']}", queue["wait_reason"]]
     if queue["code"] == "no_worker":
         parts.append("`asym worker` starts one")

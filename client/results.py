@@ -68,6 +68,8 @@ class Job(TypedDict):
     """The ended job that it goes on for."""
     spec: NotRequired[dict[str, Any]]
     """The resolved spec; lists leave it out."""
+    preflight: NotRequired[dict[str, Any] | None]
+    """What rollouts told before the first step; lists leave it out."""
 
 
 class Dataset(TypedDict):
@@ -104,12 +106,24 @@ class Comparison(TypedDict):
     """By id, in the order in which they were asked for."""
 
 
+class Estimate(TypedDict):
+    """What a job will take, told from the team's own last runs of the same model."""
+
+    seconds_per_step: float
+    seconds: float
+    gpu_hours: float
+    runs: list[str]
+    scaled: bool
+
+
 class Validation(TypedDict):
     """What creating the job would give."""
 
     spec: dict[str, Any]
     """Resolved: the preset and every default filled in."""
     queue: QueueInfo
+    estimate: Estimate | None
+    """None where the team has measured no step of this model yet."""
     warnings: list[str]
 
 
@@ -125,7 +139,7 @@ class JobEvent(TypedDict):
     id: int
     at: str
     level: Literal["info", "warning", "error"]
-    type: Literal["message", "state", "step", "eval", "checkpoint"]
+    type: Literal["message", "state", "preflight", "step", "eval", "checkpoint"]
     message: str
     data: dict[str, Any]
     attempt: int

@@ -21,7 +21,7 @@ CHANNEL = "asym_job"
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 T = TypeVar("T")
-EventType = Literal["message", "state", "step", "eval", "checkpoint"]
+EventType = Literal["message", "state", "preflight", "step", "eval", "checkpoint"]
 
 
 def event_row(

@@ -217,6 +217,8 @@ class Job(Base):
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     pause_reason: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """{code, message} of a job that the platform paused by itself; None when somebody asked for the pause."""
+    preflight: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """trainer.spec.events.PreflightReport, once there is one."""
     idempotency_key: Mapped[str | None]
     idempotency_hash: Mapped[str | None]
     resume_after_pause: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -293,7 +295,7 @@ class JobEvent(Base):
     at: Mapped[datetime] = mapped_column(server_default=_NOW)
     level: Mapped[str]
     type: Mapped[str]
-    """message, state, step, eval or checkpoint."""
+    """store.journal.EventType."""
     message: Mapped[str]
     data: Mapped[dict[str, Any]]
 

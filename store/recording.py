@@ -71,6 +71,9 @@ class _Rows:
             case trainer.Started():
                 job.step, job.steps = event.resumed_from, event.steps
                 self._note("message", "training starts", event)
+            case trainer.Preflight():
+                job.preflight = event.report.model_dump(mode="json")
+                self._note("preflight", f"preflight: {event.report.summary}", event)
             case trainer.Step():
                 job.step = max(job.step, event.step)
                 job.seconds_per_step = _pace(job.seconds_per_step, event.metrics.get("perf/step_seconds"))

@@ -29,6 +29,7 @@ from trainer.judging import Verifier
 from trainer.losses import LossStats
 from trainer.memory import peak_memory_bytes
 from trainer.models import Policy
+from trainer.preflight import look_ahead
 from trainer.ranks import ALONE, World
 from trainer.rollouts import Collected, Decoder, Sampler
 from trainer.run_warnings import WarningState, observe
@@ -93,6 +94,8 @@ def train(run: Training, should_stop: Callable[[], bool]) -> bool:
     steps = run.spec.train.steps
     try:
         if run.step == 0:
+            if run.spec.preflight is not None:
+                look_ahead(run.spec, run.sampler.prompts, run.engine, run.verifier, run.decode, run.events)
             run_benchmarks(run)
         while run.step < steps:
             step_metrics = train_step(run, run.step + 1)

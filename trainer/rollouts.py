@@ -138,7 +138,7 @@ class Sampler:
         decode: "Decoder",
     ) -> None:
         self._spec = spec
-        self._prompts = prompts
+        self.prompts = prompts
         self._order = order
         self._engine = engine
         self._verifier = verifier
@@ -162,7 +162,7 @@ class Sampler:
         indices = self._order.next_step()
         while True:
             started = time.perf_counter()
-            prompts = [self._prompts[i] for i in indices]
+            prompts = [self.prompts[i] for i in indices]
             generations = self._engine.generate(
                 [prompt.token_ids for prompt in prompts],
                 samples_per_prompt=self._spec.rollout.group_size,

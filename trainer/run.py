@@ -243,7 +243,7 @@ def restore(training: Training, loaded: checkpoint.Loaded) -> None:
     changed = sorted(
         section
         for section in JobSpec.model_fields
-        if section not in ("name", "train", "checkpoint", "resources")
+        if section not in ("name", "train", "preflight", "checkpoint", "resources")
         and getattr(before, section) != getattr(training.spec, section)
     )
     if changed:

@@ -16,6 +16,7 @@ from api.problems import invalid
 from api.state import ApiState, State
 from store import job_history, jobs
 from store.access import Identity
+from store.journal import EventType
 from store.models import JobEvent
 from store.status import TERMINAL
 
@@ -41,7 +42,7 @@ class EventOut(BaseModel):
     attempt: int
     at: datetime
     level: Literal["info", "warning", "error"]
-    type: Literal["message", "state", "step", "eval", "checkpoint"]
+    type: EventType
     message: str
     data: dict[str, Any]
 

@@ -7,11 +7,11 @@ from sqlalchemy.orm import Session
 
 from api.auth import Caller, Member
 from api.jobs import admission
-from api.jobs.schemas import JobOut, JobSummary, QueueOut, Validation
+from api.jobs.schemas import EstimateOut, JobOut, JobSummary, QueueOut, Validation
 from api.openapi import SPEC_EXAMPLES, problems
 from api.paging import After, Limit, Page, page
 from api.state import ApiState, State
-from store import jobs, removal, successors
+from store import estimates, jobs, removal, successors
 from store.access import Identity
 from store.demand import Demand
 from store.ids import new_id
@@ -64,7 +64,7 @@ def create_job(
 
 @router.post("/validate", responses=problems(404, 413))
 def validate_job(spec: Spec, state: State, caller: Caller) -> Validation:
-    """Everything that creating the job would check, and the wait it would meet. Stores nothing."""
+    """Everything that creating the job would check, the wait it would meet and what it would take. Stores nothing."""
     admission.check_text(spec)
     with state.database.transaction() as session:
         admission.check_references(session, caller, spec)
@@ -78,8 +78,15 @@ def validate_job(spec: Spec, state: State, caller: Caller) -> Validation:
             priority=spec.resources.priority,
         )
         queue = queue_info(session, imagined, state.policy, imagined=True)
+        told = estimates.estimate(session, caller, spec)
+        warnings += estimates.obstacles(session, caller, spec, told, state.policy)
     assert queue is not None  # noqa: S101 - the imagined job is queued
-    return Validation(spec=spec.model_dump(mode="json"), queue=QueueOut.of(queue), warnings=warnings)
+    return Validation(
+        spec=spec.model_dump(mode="json"),
+        queue=QueueOut.of(queue),
+        estimate=None if told is None else EstimateOut.model_validate(told, from_attributes=True),
+        warnings=warnings,
+    )
 
 
 @router.get("")

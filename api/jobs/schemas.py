@@ -10,6 +10,7 @@ from store.models import Job
 from store.queue import QueueInfo
 from store.status import JobStatus
 from store.wait_reasons import Code
+from trainer.spec.events import PreflightReport
 
 FAILURE_EXAMPLE = {
     "kind": "user",
@@ -23,6 +24,14 @@ QUEUE_EXAMPLE = {
     "wait_reason": "team limit 4 GPUs reached",
     "code": "team_gpu_limit",
     "eta_seconds": 840.0,
+}
+
+ESTIMATE_EXAMPLE = {
+    "seconds_per_step": 0.22,
+    "seconds": 13.2,
+    "gpu_hours": 0.0,
+    "runs": ["job_01jz8xa1b2c3d4e5f6g7h8j9km"],
+    "scaled": False,
 }
 
 JOB_EXAMPLE = {
@@ -124,15 +133,35 @@ class JobSummary(BaseModel):
 class JobOut(JobSummary):
     """A job."""
 
-    model_config = example({**JOB_EXAMPLE, "spec": {"name": "first-run", "model": {"id": "builtin/tiny-arith"}}})
+    model_config = example(
+        {**JOB_EXAMPLE, "spec": {"name": "first-run", "model": {"id": "builtin/tiny-arith"}}, "preflight": None}
+    )
 
     spec: dict[str, Any]
     """Resolved: the preset and every default filled in."""
+    preflight: PreflightReport | None
+    """Null before it is done, and where the spec asks for none."""
 
     @classmethod
     def with_queue(cls, job: Job, info: QueueInfo | None) -> Self:
         queue = None if info is None else QueueOut.of(info)
-        return cls.model_validate({**_fields(job), "spec": job.spec, "queue": queue})
+        return cls.model_validate({**_fields(job), "spec": job.spec, "preflight": job.preflight, "queue": queue})
+
+
+class EstimateOut(BaseModel):
+    """What the job will take, told from the team's own last runs of the same model; evaluations, the model's load and
+    the wait in the queue come on top."""
+
+    model_config = example(ESTIMATE_EXAMPLE)
+
+    seconds_per_step: float
+    seconds: float
+    """Of all its steps."""
+    gpu_hours: float
+    runs: list[str]
+    """The jobs that it is told from."""
+    scaled: bool
+    """Some of them sampled another number of rollouts in a step, and their pace was scaled by that."""
 
 
 class Validation(BaseModel):
@@ -142,6 +171,7 @@ class Validation(BaseModel):
         {
             "spec": {"name": "first-run", "model": {"id": "builtin/tiny-arith", "dtype": "auto"}},
             "queue": {"position": 1, "wait_reason": "about to start", "code": "starting", "eta_seconds": 0.0},
+            "estimate": ESTIMATE_EXAMPLE,
             "warnings": [],
         }
     )
@@ -150,6 +180,8 @@ class Validation(BaseModel):
     """Resolved: the preset and every default filled in."""
     queue: QueueOut
     """Where it would stand if it were created now."""
+    estimate: EstimateOut | None
+    """Null where the team has measured no step of this model yet."""
     warnings: list[str]
     """What is allowed and probably not meant."""
 

@@ -8,7 +8,7 @@ import typer
 from client.cli.output import AsJson, ago, print_json, print_table, remark
 
 if TYPE_CHECKING:
-    from client.results import Job
+    from client.results import Job, Validation
     from client.sdk import Asym
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, job_…")]
@@ -25,6 +25,10 @@ def submit(
     spec: Annotated[Path, typer.Argument(help="YAML or JSON. Data: ds_… ids, or files, which are uploaded first.")],
     watch: Watching = False,
     name: Annotated[str | None, typer.Option(help="Instead of the spec's name.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check it, and tell its wait and cost. Files are uploaded, no job is made."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create a job from a spec file."""
@@ -36,7 +40,29 @@ def submit(
         content["name"] = name
     with Asym() as asym:
         _upload_files(asym, content, spec)
+        if dry_run:
+            _tell(asym.validate_job(content), as_json)
+            return
         _made(asym, asym.create_job(content), watch, as_json)
+
+
+def _tell(found: "Validation", as_json: bool) -> None:
+    from client.progress import duration, wait_in_words
+
+    if as_json:
+        print_json(found)
+        return
+    print(f"queue     {wait_in_words(found['queue'])}")
+    told = found["estimate"]
+    if told is None:
+        print("estimate  none: no run of this model has been measured yet")
+    else:
+        runs = f"{len(told['runs'])} run{'s' * (len(told['runs']) != 1)} of this model"
+        cost = f", {told['gpu_hours']:.3g} GPU-hours" if told["gpu_hours"] else ""
+        pace = f"{told['seconds_per_step']:.3g} s a step"
+        print(f"estimate  {duration(told['seconds'])}{cost} ({pace}, from {runs}; evaluations come on top)")
+    for warning in found["warnings"]:
+        print(f"warning   {warning}")
 
 
 def _made(asym: "Asym", job: "Job", watch: bool, as_json: bool) -> None:

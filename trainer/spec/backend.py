@@ -41,6 +41,7 @@ def refused(spec: "JobSpec") -> list[Refusal]:
         *_model(spec),
         *_optim(spec),
         *_eval(spec),
+        *_preflight(spec),
         *_machines(spec),
     ]
 
@@ -128,6 +129,11 @@ def _eval(spec: "JobSpec") -> Iterator[Refusal]:
             yield Refusal(("eval", index, "max_new_tokens"), "verl evaluates with rollout.max_new_tokens: leave it out")
     if spec.checkpoint.keep_best is not None:
         yield Refusal(("checkpoint", "keep_best"), "verl keeps the newest checkpoints only")
+
+
+def _preflight(spec: "JobSpec") -> Iterator[Refusal]:
+    if spec.preflight is not None:
+        yield Refusal(("preflight",), "verl has nothing before its first step: set false")
 
 
 def _machines(spec: "JobSpec") -> Iterator[Refusal]:

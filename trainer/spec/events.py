@@ -35,6 +35,61 @@ class Started(_Event):
     prompts_dropped: int
 
 
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class NoGradient(_Part):
+    """Of the groups that the job would train on, the share that gives no gradient."""
+
+    share: float
+    low: float
+    high: float
+    """95 % Wilson interval, the sampled groups taken for independent."""
+    groups: int
+    """How many were sampled: disjoint ones of `rollout.group_size` rollouts."""
+
+
+class VerifierSeconds(_Part):
+    """Wall-clock seconds that judging one response took."""
+
+    median: float
+    p95: float
+    max: float
+
+
+class PreflightReport(_Part):
+    """What rollouts of some training prompts tell before the first step."""
+
+    summary: str
+    """All of it in a sentence."""
+    prompts: int
+    samples: int
+    """Rollouts of each prompt."""
+    accuracy: float
+    """The share of correct rollouts."""
+    histogram: list[int]
+    """How many prompts have 0, 1, ... `samples` correct rollouts."""
+    no_gradient: NoGradient
+    truncated: float
+    """Share of the rollouts that were cut at `rollout.max_new_tokens`."""
+    length_mean: float
+    length_max: int
+    """In tokens."""
+    verifier_errors: dict[str, int]
+    """Cause -> how many rollouts could not be judged; their reward is 0."""
+    verifier_seconds: VerifierSeconds
+    rollout_seconds: float
+    reward_seconds: float
+    step_seconds: float
+    """What sampling and judging the rollouts of one step would take at this pace; the update comes on top."""
+
+
+class Preflight(_Event):
+    type: Literal["preflight"] = "preflight"
+    report: PreflightReport
+
+
 class Step(_Event):
     """Training step `step` (the first is 1) is done, with all its metrics but those of evaluations."""
 
@@ -52,10 +107,8 @@ class Eval(_Event):
     metrics: Metrics
 
 
-class Rollout(BaseModel):
+class Rollout(_Part):
     """One sampled response and what became of it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     group: int
     """Which prompt of the step it answers, 0-based in sampling order."""
@@ -133,7 +186,8 @@ class Failed(_Event):
 
 
 Event = Annotated[
-    Started | Step | Eval | Rollouts | Checkpoint | Log | Done | Stopped | Failed, Field(discriminator="type")
+    Started | Preflight | Step | Eval | Rollouts | Checkpoint | Log | Done | Stopped | Failed,
+    Field(discriminator="type"),
 ]
 
 _adapter: TypeAdapter[Event] = TypeAdapter(Event)

@@ -6,7 +6,7 @@ validates to itself.
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from trainer.spec.algorithm import AlgorithmSpec
 from trainer.spec.backend import Backend
@@ -176,6 +176,23 @@ class CheckpointSpec(SpecPart):
         return kept
 
 
+class PreflightSpec(SpecPart):
+    """Before step 1, rollouts of some prompts are sampled and judged; a job that could not learn from them ends there.
+
+    A run is the same with it and without.
+    """
+
+    prompts: Annotated[int, Field(ge=1, le=4096)] = 32
+    """How many training prompts, drawn at random; all of them where there are fewer."""
+    samples: Annotated[int, Field(ge=2, le=4096)] | None = None
+    """Rollouts of each, `rollout.group_size` at least; None: so many."""
+
+
+def _switch(value: object) -> object:
+    """`preflight: true` is one with every default, false is none."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
 class DiagnosticsSpec(SpecPart):
     every: Annotated[int, Field(ge=0)] = 10
     """Steps between measurements of the realised entropy change (an extra forward pass); 0 is never."""
@@ -231,6 +248,9 @@ class JobSpec(SpecPart):
     train: TrainSpec = TrainSpec()
     eval: list[EvalSpec] = Field(default=[])
     checkpoint: CheckpointSpec = CheckpointSpec()
+    preflight: Annotated[
+        PreflightSpec | None, BeforeValidator(_switch, json_schema_input_type=PreflightSpec | bool | None)
+    ] = None
     diagnostics: DiagnosticsSpec = DiagnosticsSpec()
     resources: ResourcesSpec = ResourcesSpec()
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
@@ -253,6 +273,11 @@ class JobSpec(SpecPart):
                     f"reward.bonus.{index}.start ({bonus.start}) must be below its end ({end}"
                     + (")" if bonus.end else ", rollout.max_new_tokens)")
                 )
+        if self.preflight is not None and (self.preflight.samples or self.rollout.group_size) < self.rollout.group_size:
+            raise ValueError(
+                f"preflight.samples ({self.preflight.samples}) must be rollout.group_size ({self.rollout.group_size}) "
+                "or more: it looks at whole groups"
+            )
         resources = self.resources
         if self.backend == "asym" and (resources.nodes > 1 or resources.tensor_parallel > 1):
             raise ValueError("resources.nodes and resources.tensor_parallel above 1 need backend: verl")

@@ -192,6 +192,10 @@ def test_a_job_by_the_command_line_from_files_to_completions(platform: Platform,
     assert "uploaded sub/additions-train.jsonl: 2000 rows as ds_" in submitted.stderr
     assert "step 2/2" in submitted.stderr
     job = submitted.stdout.strip()
+    told = platform.cli("submit", str(write_spec()), "--dry-run")
+    assert told.returncode == 0, told.stderr
+    assert "queue     position 1, about to start" in told.stdout
+    assert "s a step, from" in told.stdout
 
     listed = json.loads(platform.cli("jobs", "--json").stdout)
     assert [(each["id"], each["status"]) for each in listed if each["id"] == job] == [(job, "succeeded")]
