@@ -17,6 +17,9 @@ POOL_SIZE = 10
 INSPECTIONS_AT_ONCE = 2
 """Uploads inspected at the same time, so that the other routes keep their share of the machine."""
 
+EARLY_INSPECTIONS_AT_ONCE = 8
+"""Uploads inspected while they arrive: no faster than their clients send."""
+
 
 class ApiState:
     """The settings, and the handles made from them. One per application."""
@@ -30,6 +33,7 @@ class ApiState:
         self.artifacts = Artifacts(settings.artifacts)
         self.feeds = Feeds()
         self.inspections = CapacityLimiter(INSPECTIONS_AT_ONCE)
+        self.early_inspections = CapacityLimiter(EARLY_INSPECTIONS_AT_ONCE)
 
     def ring(self) -> None:
         """Tell the workers that there is work; a broker that is away, or none, is no error (see store.doorbell)."""

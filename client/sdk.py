@@ -23,6 +23,7 @@ from client.results import (
     Me,
     Metrics,
     Page,
+    PromptTokens,
     QueuedJob,
     Rollout,
     Status,
@@ -97,12 +98,17 @@ class Asym:
         )
         return result
 
-    def datasets(self, *, limit: int | None = None) -> Iterator[Dataset]:
-        """Newest first."""
-        return self._all("/datasets", {}, limit)
+    def datasets(self, *, name: str | None = None, limit: int | None = None) -> Iterator[Dataset]:
+        """Newest first; with `name`, its versions."""
+        return self._all("/datasets", {} if name is None else {"name": name}, limit)
 
     def dataset(self, dataset_id: str) -> Dataset:
         result: Dataset = self._transport.json("GET", f"/datasets/{dataset_id}")
+        return result
+
+    def dataset_tokens(self, dataset_id: str, model: str) -> PromptTokens:
+        """How many tokens its prompts have for a model whose tokenizer the API's machine has."""
+        result: PromptTokens = self._transport.json("GET", f"/datasets/{dataset_id}/tokens", params={"model": model})
         return result
 
     def dataset_rows(

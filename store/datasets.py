@@ -1,10 +1,10 @@
 """Data sets: what is known of an uploaded file. The file itself lies in store.artifacts under its hash."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
 from store import usage
@@ -14,6 +14,10 @@ from store.ids import new_id
 from store.models import Dataset, Job
 from store.policy import DEFAULT, Policy
 from store.status import TERMINAL
+from trainer.spec.dataset import Statistics
+
+_VERSION_LOCK = 0x5653
+"""Namespace of the advisory locks below."""
 
 Format = Literal["jsonl", "csv", "parquet"]
 
@@ -38,16 +42,29 @@ def create(
     unanswered_rows: int = 0,
     bytes: int,
     sha256: str,
+    column_mapping: dict[str, str] | None = None,
+    statistics: Statistics | None = None,
     policy: Policy = DEFAULT,
 ) -> Dataset:
-    """Store what is known of a file that lies in the artifact folder. LimitReached when the team may not keep it."""
+    """Store what is known of a file that lies in the artifact folder. LimitReached when the team may not keep it.
+
+    It is the next version of its name. column_mapping: the columns that the uploader named, {"prompt": ..., "answer":
+    ...}, either or both.
+    """
     require_member(identity)
     usage.admit_bytes(session, identity.team_id, bytes, policy)
+    # Two uploads of one name at once are two versions.
+    session.execute(
+        text("SELECT pg_advisory_xact_lock(:space, hashtext(:name))"),
+        {"space": _VERSION_LOCK, "name": f"{identity.team_id} {name}"},
+    )
+    newest = select(func.max(Dataset.version)).where(of_team(identity, Dataset), Dataset.name == name)
     dataset = Dataset(
         id=new_id("ds"),
         team_id=identity.team_id,
         created_by=identity.key_id,
         name=name,
+        version=(session.scalar(newest) or 0) + 1,
         filename=filename,
         format=format,
         columns=columns,
@@ -55,6 +72,8 @@ def create(
         unanswered_rows=unanswered_rows,
         bytes=bytes,
         sha256=sha256,
+        column_mapping=column_mapping or {},
+        statistics=None if statistics is None else asdict(statistics),
     )
     session.add(dataset)
     session.flush()
@@ -69,15 +88,27 @@ def get(session: Session, identity: Identity, dataset_id: str) -> Dataset:
     return dataset
 
 
-def list_page(session: Session, identity: Identity, limit: int, after: str | None = None) -> list[Dataset]:
-    """Newest first, from the one behind `after` on."""
+def list_page(
+    session: Session, identity: Identity, limit: int, after: str | None = None, name: str | None = None
+) -> list[Dataset]:
+    """Newest first, from the one behind `after` on; with `name`, its versions."""
     statement = (
         select(Dataset)
         .where(of_team(identity, Dataset), Dataset.deleted_at.is_(None))
         .order_by(Dataset.id.desc())
         .limit(limit)
     )
+    if name is not None:
+        statement = statement.where(Dataset.name == name)
     return list(session.scalars(statement if after is None else statement.where(Dataset.id < after)))
+
+
+def column_mappings(session: Session, identity: Identity, dataset_ids: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Of those of the ids that are the team's, the columns that the uploader named."""
+    statement = select(Dataset.id, Dataset.column_mapping).where(
+        of_team(identity, Dataset), Dataset.id.in_(list(dataset_ids))
+    )
+    return {row.id: row.column_mapping for row in session.execute(statement)}
 
 
 def delete(session: Session, identity: Identity, dataset_id: str) -> None:

@@ -9,6 +9,7 @@ from store import datasets
 from store.access import Identity
 from store.artifacts import Incoming
 from store.models import Dataset
+from trainer.spec.dataset import Statistics
 
 
 def store(
@@ -22,6 +23,8 @@ def store(
     columns: list[str],
     rows: int,
     unanswered_rows: int,
+    column_mapping: dict[str, str],
+    statistics: Statistics | None,
 ) -> Dataset:
     """Give the received file its place and its row: both or, as far as the two can be kept together, neither."""
     path = state.artifacts.dataset_path(incoming.sha256, format)
@@ -37,6 +40,8 @@ def store(
             unanswered_rows=unanswered_rows,
             bytes=incoming.bytes,
             sha256=incoming.sha256,
+            column_mapping=column_mapping,
+            statistics=statistics,
             policy=state.policy,
         )
         # Before the commit: a row that others can see always has its file.

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from api.auth import Caller, Member
-from api.datasets import files
-from api.datasets.schemas import REJECTED_EXAMPLE, DatasetOut, RowOut
+from api.datasets import files, tokens
+from api.datasets.schemas import REJECTED_EXAMPLE, DatasetOut, RowOut, TokensOut
 from api.datasets.upload import OPENAPI_BODY, receive
 from api.openapi import problem_content, problems
 from api.paging import After, AfterNumber, Limit, Page, page
@@ -51,10 +51,16 @@ async def upload_dataset(request: Request, response: Response, state: State, mem
 
 
 @router.get("")
-def list_datasets(state: State, caller: Caller, limit: Limit = 50, after: After = None) -> Page[DatasetOut]:
+def list_datasets(
+    state: State,
+    caller: Caller,
+    limit: Limit = 50,
+    after: After = None,
+    name: Annotated[str | None, Query(max_length=200, description="Only the versions of this name.")] = None,
+) -> Page[DatasetOut]:
     """The team's data sets, newest first."""
     with state.database.transaction() as session:
-        rows = datasets.list_page(session, caller, limit + 1, after)
+        rows = datasets.list_page(session, caller, limit + 1, after, name)
     return page(rows, limit, DatasetOut.of, lambda dataset: dataset.id)
 
 
@@ -74,17 +80,35 @@ def list_dataset_rows(
     prompt: Column = None,
     answer: Column = None,
 ) -> Page[RowOut]:
-    """The rows as the trainer reads them. `prompt` and `answer` name columns, as `data.columns` of a job does."""
+    """The rows as the trainer reads them. `prompt` and `answer` name columns, as `data.columns` of a job does.
+
+    Without them, those that the uploader named.
+    """
     with state.database.transaction() as session:
         dataset = datasets.get(session, caller, dataset_id)
     path = state.artifacts.dataset_path(dataset.sha256, dataset.format)
     columns = Columns(prompt=prompt, answer=answer)
+    if columns == Columns():
+        columns = Columns.model_validate(dataset.column_mapping)
     try:
         rows = list(islice(read_problems(path, cast(DataFormat, dataset.format), columns, after=after), limit + 1))
     except DataError as error:
         # The file is right, so it was uploaded with other columns than these.
         raise invalid(["query"], f"{error}; uploaded with the columns {', '.join(dataset.columns)}") from error
     return page(rows, limit, RowOut.of, lambda row: row.row)
+
+
+@router.get("/{dataset_id}/tokens", responses=problems(404))
+def count_tokens(
+    dataset_id: str, state: State, caller: Caller, model: Annotated[str, Query(max_length=300)]
+) -> TokensOut:
+    """How many tokens the prompts have for a model whose tokenizer this machine has."""
+    with state.database.transaction() as session:
+        dataset = datasets.get(session, caller, dataset_id)
+        tokenizer = tokens.tokenizer_of(session, state, caller, model)
+    path = state.artifacts.dataset_path(dataset.sha256, dataset.format)
+    columns = Columns.model_validate(dataset.column_mapping)
+    return tokens.count(model, tokenizer, read_problems(path, cast(DataFormat, dataset.format), columns))
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=problems(403, 404, 409))

@@ -1,6 +1,8 @@
 """One upload from the network to a stored data set: received, hashed, inspected, and only then stored."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
@@ -10,6 +12,7 @@ from fastapi import Request
 from pydantic import ValidationError
 
 from api.datasets import files
+from api.datasets.early_inspection import STREAMED, EarlyInspection
 from api.datasets.multipart import UploadForm, boundary_of
 from api.problems import Problem, all_invalid, invalid
 from api.spec_errors import readable_errors
@@ -18,11 +21,12 @@ from store.access import Identity
 from store.artifacts import Incoming
 from store.models import Dataset
 from trainer.spec import failpoints
-from trainer.spec.dataset import Inspection, detect_format, inspect
+from trainer.spec.dataset import DataFormat, Inspection, detect_format, inspect
 from trainer.spec.job import Columns
 
 HEAD_BYTES = 64 * 1024
 MAX_NAME = 200
+STALLED_SECONDS = 60.0
 
 OPENAPI_BODY: dict[str, Any] = {
     "requestBody": {
@@ -62,32 +66,86 @@ async def receive(request: Request, state: ApiState, identity: Identity) -> Data
     """The stored data set. Problem when it is refused; then, or when the client goes away, nothing is kept."""
     boundary = boundary_of(request.headers.get("content-type"))
     with state.artifacts.incoming() as incoming:
+        early: EarlyInspection | None = None
 
         async def write(data: bytes) -> None:
+            nonlocal early
             failpoints.hit("api.upload")
+            first = incoming.bytes == 0
             await to_thread.run_sync(incoming.write, data)
+            await to_thread.run_sync(incoming.flush)
+            if first:
+                early = _begin(state, form, incoming, data[:HEAD_BYTES])
+            if early is not None:
+                early.grown(incoming.bytes)
 
         form = UploadForm(write, state.settings.max_upload_bytes)
-        await form.read(request.stream(), boundary)
-        return await to_thread.run_sync(_accept, state, identity, form, incoming, limiter=state.inspections)
+        try:
+            await form.read(_unless_stalled(request.stream()), boundary)
+            if form.filename is None:
+                raise invalid(["body", "file"], "is missing")
+            columns = _columns(form.text("columns"))
+            if early is not None and early.columns == columns:
+                format, inspection = early.format, await early.result()
+            else:
+                format, inspection = await to_thread.run_sync(
+                    _inspected, _filename(form), incoming, columns, limiter=state.inspections
+                )
+        finally:
+            if early is not None:
+                await early.give_up()
+        return await to_thread.run_sync(_accept, state, identity, form, incoming, format, columns, inspection)
 
 
-def _accept(state: ApiState, identity: Identity, form: UploadForm, incoming: Incoming) -> Dataset:
-    if form.filename is None:
-        raise invalid(["body", "file"], "is missing")
-    incoming.flush()
-    filename = PurePath(form.filename).name[-MAX_NAME:] or "upload"
-    name = form.text("name") or filename
-    if len(name) > MAX_NAME:
-        raise invalid(["body", "name"], f"has more than {MAX_NAME} characters")
-    columns = _columns(form.text("columns"))
+async def _unless_stalled(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Problem 408 for a client that sends nothing for too long: it would hold a file and a place for ever."""
+    while True:
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise Problem(408, "upload-stalled", f"no byte of the upload came for {STALLED_SECONDS:g} s") from None
+        if chunk is None:
+            return
+        yield chunk
+
+
+def _begin(state: ApiState, form: UploadForm, incoming: Incoming, head: bytes) -> EarlyInspection | None:
+    """None where the whole file has to be there first, or too many are being read already."""
+    if not state.early_inspections.available_tokens:
+        return None
+    try:
+        format, columns = detect_format(_filename(form), head), _columns(form.text("columns"))
+    except (ValueError, Problem):
+        return None  # said at the end: a client that is still sending reads no answer
+    if format not in STREAMED:
+        return None
+    return EarlyInspection(incoming.path, format, columns, state.early_inspections)
+
+
+def _inspected(filename: str, incoming: Incoming, columns: Columns) -> tuple[DataFormat, Inspection]:
     with incoming.path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     try:
         format = detect_format(filename, head)
     except ValueError as error:
         raise invalid(["body", "file"], str(error)) from error
-    inspection = inspect(incoming.path, format, columns)
+    return format, inspect(incoming.path, format, columns)
+
+
+def _accept(
+    state: ApiState,
+    identity: Identity,
+    form: UploadForm,
+    incoming: Incoming,
+    format: DataFormat,
+    columns: Columns,
+    inspection: Inspection,
+) -> Dataset:
+    filename = _filename(form)
+    name = form.text("name") or filename
+    if len(name) > MAX_NAME:
+        raise invalid(["body", "name"], f"has more than {MAX_NAME} characters")
     if not inspection.ok:
         raise _rejected(filename, inspection)
     return files.store(
@@ -100,7 +158,13 @@ def _accept(state: ApiState, identity: Identity, form: UploadForm, incoming: Inc
         columns=[column for role in ("prompt", "answer") for column in inspection.sources[role]],
         rows=inspection.rows,
         unanswered_rows=inspection.unanswered_count,
+        column_mapping=columns.model_dump(exclude_none=True),
+        statistics=inspection.statistics,
     )
+
+
+def _filename(form: UploadForm) -> str:
+    return PurePath(form.filename or "").name[-MAX_NAME:] or "upload"
 
 
 def _columns(text: str | None) -> Columns:

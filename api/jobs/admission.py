@@ -61,6 +61,18 @@ def check_references(session: Session, identity: Identity, spec: JobSpec) -> Non
         jobs.check_references(session, identity, spec)
 
 
+def completed(session: Session, identity: Identity, spec: JobSpec) -> JobSpec:
+    """The spec with the columns that were named when its data sets were uploaded, wherever it names none itself."""
+    known = datasets.column_mappings(session, identity, spec.data_refs)
+
+    def columns(dataset_id: str, named: Columns) -> Columns:
+        return named if named != Columns() else Columns.model_validate(known.get(dataset_id, {}))
+
+    train = spec.data.model_copy(update={"columns": columns(spec.data.train, spec.data.columns)})
+    benchmarks = [each.model_copy(update={"columns": columns(each.data, each.columns)}) for each in spec.eval]
+    return spec.model_copy(update={"data": train, "eval": benchmarks})
+
+
 def check(session: Session, state: ApiState, identity: Identity, spec: JobSpec) -> list[str]:
     """Warnings; Problem 404 or 422 that names the field. The references have been checked."""
     refusals = refused(spec)

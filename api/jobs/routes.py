@@ -56,6 +56,7 @@ def create_job(
     """Queue a job. 201; 200 with the first job when the Idempotency-Key came before with the same spec."""
     admission.check_text(spec)
     with state.database.transaction() as session:
+        spec = admission.completed(session, member, spec)
         with admission.missing_references():
             job, created = jobs.create(session, member, spec, idempotency_key=idempotency_key, policy=state.policy)
         answer = _admitted(session, state, member, spec, job, created)
@@ -67,6 +68,7 @@ def validate_job(spec: Spec, state: State, caller: Caller) -> Validation:
     """Everything that creating the job would check, the wait it would meet and what it would take. Stores nothing."""
     admission.check_text(spec)
     with state.database.transaction() as session:
+        spec = admission.completed(session, caller, spec)
         admission.check_references(session, caller, spec)
         warnings = admission.check(session, state, caller, spec)
         # Never added to the session: it only stands in line to see where that is.
@@ -168,6 +170,7 @@ def clone_job(
     spec = admission.changed(source.spec, changes or {})
     admission.check_text(spec)
     with state.database.transaction() as session:
+        spec = admission.completed(session, member, spec)
         with admission.missing_references():
             job, created = successors.clone(
                 session, member, job_id, spec, idempotency_key=idempotency_key, policy=state.policy

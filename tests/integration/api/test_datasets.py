@@ -11,6 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from api.main import create_app
 from store.artifacts import Artifacts, Incoming
@@ -135,8 +138,89 @@ def test_columns_with_other_names_are_named_at_the_upload(member):
     dataset = upload(member, data, columns=json.dumps(columns))
     assert dataset.status_code == 201
     path = f"/datasets/{dataset.json()['id']}/rows"
+    assert dataset.json()["column_mapping"] == columns
     assert member.get(path, params=columns).json()["data"][0]["prompt"] == "1+1="
-    assert "frage, lösung" in member.get(path).json()["errors"][0]["msg"]
+    assert member.get(path).json()["data"][0]["prompt"] == "1+1=", "they are remembered"
+    wrong = member.get(path, params={"prompt": "x", "answer": "lösung"})
+    assert "frage, lösung" in wrong.json()["errors"][0]["msg"]
+
+
+def test_a_job_takes_the_columns_that_were_named_at_the_upload(member, make_spec):
+    data = jsonl([{"frage": f"{n}+1=", "lösung": str(n + 1), "other": "7"} for n in range(9)])
+    named = {"prompt": "frage", "answer": "lösung"}
+    dataset = upload(member, data, columns=json.dumps(named)).json()["id"]
+    evaluation = {"name": "e", "data": dataset, "every": 10}
+    spec = make_spec(dataset, eval=[evaluation]).model_dump(mode="json", exclude_unset=True)
+    for path in ("/jobs/validate", "/jobs"):
+        resolved = member.post(path, json=spec).json()["spec"]
+        assert (resolved["data"]["columns"], resolved["eval"][0]["columns"]) == (named, named)
+    other = {"prompt": "frage", "answer": "other"}
+    spec["data"]["columns"] = other
+    assert member.post("/jobs", json=spec).json()["spec"]["data"]["columns"] == other
+
+
+def test_uploads_of_one_name_are_its_versions(member, caller):
+    first, second = upload(member, SUMS, name="sums").json(), upload(member, SUMS, name="sums").json()
+    assert (first["version"], second["version"]) == (1, 2)
+    assert upload(member, SUMS, name="other").json()["version"] == 1
+    assert upload(caller(), SUMS, name="sums").json()["version"] == 1
+    member.delete(f"/datasets/{second['id']}")
+    third = upload(member, SUMS, name="sums").json()
+    assert third["version"] == 3, "a number never means two things"
+    listed = member.get("/datasets", params={"name": "sums"}).json()["data"]
+    assert [each["id"] for each in listed] == [third["id"], first["id"]]
+    with ThreadPoolExecutor(8) as pool:
+        versions = [answer.json()["version"] for answer in pool.map(lambda _: upload(member, SUMS, name="n"), range(8))]
+    assert sorted(versions) == list(range(1, 9))
+
+
+def test_the_statistics_of_an_upload(member):
+    rows = [{"prompt": "abc", "answer": "1"}, {"prompt": "abc", "answer": "x^2"}, {"prompt": "abcdef", "answer": "B"}]
+    dataset = upload(member, jsonl(rows)).json()
+    assert dataset["statistics"] == {
+        "prompt_characters": {"min": 3, "median": 3, "p95": 6, "max": 6, "mean": 4.0},
+        "answer_characters": {"min": 1, "median": 1, "p95": 3, "max": 3, "mean": 5 / 3},
+        "duplicate_prompts": 1,
+        "chats": 0,
+        "answer_kinds": {"integer": 1, "choice": 1, "expression": 1},
+        "row_kinds": {},
+    }
+    assert member.get(f"/datasets/{dataset['id']}").json() == dataset
+
+
+def test_the_prompts_length_in_a_models_tokens(member, caller, settings, make_job):
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    folder = settings.models_cache / "tiny-arith-1"
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    chat = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "one two three"}]
+    rows = [{"frage": text, "answer": "7"} for text in ("a", "a b c", chat, "word " * 600)]
+    dataset = upload(member, jsonl(rows), columns='{"prompt": "frage"}').json()["id"]
+    path = f"/datasets/{dataset}/tokens"
+    found = member.get(path, params={"model": "builtin/tiny-arith"})
+    assert found.json() == {
+        "model": "builtin/tiny-arith",
+        "rows": 4,
+        "prompt_tokens": {"min": 1, "median": 3, "p95": 600, "max": 600, "mean": 609 / 4},
+        "over_512": 1,
+    }
+    for model, status, words in (
+        ("nonsense", 422, "unknown model id"),
+        ("builtin/smollm2-135m-instruct", 404, "is not on this machine"),
+        ("path/x", 404, "no models folder"),
+        ("hf/org/name", 404, "not on this platform's allowlist"),
+        ("job/job_0@3", 404, "no model"),
+    ):
+        refused = member.get(path, params={"model": model})
+        assert (refused.status_code, words in refused.text) == (status, True), refused.text
+    assert caller().get(path, params={"model": "builtin/tiny-arith"}).status_code == 404
+
+
+def test_columns_may_come_behind_the_file(member):
+    data = jsonl([{"frage": "1+1=", "answer": "2"}])
+    parts = {"file": ("q.jsonl", data), "columns": (None, '{"prompt": "frage"}')}
+    assert member.post("/datasets", files=parts).json()["rows"] == 1
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,9 @@ def test_columns_of_unusual_names(asym: Asym, tmp_path: Path) -> None:
     columns = {"prompt": "frage", "answer": "antwort"}
     uploaded = asym.upload_dataset(path, columns=columns)
     assert asym.dataset_rows(uploaded["id"], columns=columns)["data"][0]["answer"] == "2"
+    again = asym.upload_dataset(path, columns=columns)
+    assert [each["version"] for each in asym.datasets(name="odd.csv")] == [2, 1]
+    assert again["statistics"]["answer_kinds"] == {"integer": 1}
 
 
 def test_a_rejected_file_lists_its_bad_lines(asym: Asym, tmp_path: Path) -> None:

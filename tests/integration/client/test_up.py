@@ -187,14 +187,21 @@ def test_a_second_one_on_the_same_home_is_refused_plainly(platform: Platform) ->
 
 
 def test_a_job_by_the_command_line_from_files_to_completions(platform: Platform, write_spec: WriteSpec) -> None:
-    submitted = platform.cli("submit", str(write_spec()), "--watch")
+    spec = str(write_spec())
+    submitted = platform.cli("submit", spec, "--watch")
     assert submitted.returncode == 0, submitted.stderr
     assert "uploaded sub/additions-train.jsonl: 2000 rows as ds_" in submitted.stderr
     assert "step 2/2" in submitted.stderr
     job = submitted.stdout.strip()
-    told = platform.cli("submit", str(write_spec()), "--dry-run")
+    told = platform.cli("submit", spec, "--dry-run")
     assert told.returncode == 0, told.stderr
     assert "queue     position 1, about to start" in told.stdout
+    data = json.loads(platform.cli("datasets", "list", "--json").stdout)[0]["id"]
+    shown = platform.cli("datasets", "show", data, "--model", "builtin/tiny-arith")
+    assert shown.returncode == 0, shown.stderr
+    assert "answers look like: " in shown.stdout
+    assert "prompts in tokens of builtin/tiny-arith: " in shown.stdout
+    assert "row 1: " in shown.stdout
     assert "s a step, from" in told.stdout
 
     listed = json.loads(platform.cli("jobs", "--json").stdout)

@@ -13,7 +13,7 @@ from store.settings import Settings
 from trainer.spec import JobSpec
 
 OPERATIONS = {
-    "upload_dataset", "list_datasets", "get_dataset", "list_dataset_rows", "delete_dataset",
+    "upload_dataset", "list_datasets", "get_dataset", "list_dataset_rows", "count_tokens", "delete_dataset",
     "create_job", "validate_job", "list_jobs", "get_job", "cancel_job", "pause_job", "resume_job",
     "clone_job", "retry_job", "delete_job",
     "get_metrics", "compare_jobs", "list_events", "list_rollouts", "list_logs", "list_checkpoints",

@@ -19,3 +19,6 @@ from trainer.spec.dataset.problem import RowError as RowError
 from trainer.spec.dataset.problem import apply_template as apply_template
 from trainer.spec.dataset.problem import last_user_text as last_user_text
 from trainer.spec.dataset.problem import tiny_arith_offenders as tiny_arith_offenders
+from trainer.spec.dataset.statistics import Lengths as Lengths
+from trainer.spec.dataset.statistics import Statistics as Statistics
+from trainer.spec.dataset.statistics import StatisticsCounter as StatisticsCounter

@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal
 from trainer.spec.dataset import csv_rows, jsonl, parquet
 from trainer.spec.dataset.problem import DEFAULT_LIMITS, Limits, Problem, Record, RowError
 from trainer.spec.dataset.recognition import RecordError, problem_of
+from trainer.spec.dataset.statistics import Statistics, StatisticsCounter
 from trainer.spec.job import Columns
 
 DataFormat = Literal["jsonl", "csv", "parquet"]
@@ -49,6 +50,8 @@ class Inspection:
     unanswered_count: int
     sources: dict[str, dict[str, int]]
     """Which columns were taken, and for how many rows: {"prompt": {"question": 9}, "answer": {"answer": 9}}."""
+    statistics: Statistics | None
+    """None when no row is right."""
 
     @property
     def ok(self) -> bool:
@@ -105,6 +108,7 @@ def inspect(
     rows = 0
     errors = _Listed()
     unanswered = _Listed()
+    statistics = StatisticsCounter()
     sources: dict[str, Counter[str]] = {"prompt": Counter(), "answer": Counter()}
     with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
         for read in _records(stream, format, columns, limits):
@@ -112,12 +116,13 @@ def inspect(
                 errors.add([read])
                 continue
             try:
-                _, prompt_column, answer_column = problem_of(read, columns)
+                problem, prompt_column, answer_column = problem_of(read, columns)
             except RecordError as error:
                 skipped = skip_unanswered and error.only_unanswered
                 (unanswered if skipped else errors).add(_row_errors(read, error))
             else:
                 rows += 1
+                statistics.add(problem)
                 sources["prompt"][prompt_column] += 1
                 sources["answer"][answer_column] += 1
     if rows == 0 and errors.count == 0:
@@ -130,6 +135,7 @@ def inspect(
         unanswered=unanswered.first,
         unanswered_count=unanswered.count,
         sources={role: dict(counts) for role, counts in sources.items()},
+        statistics=statistics.result(),
     )
 
 
