@@ -274,6 +274,11 @@ class Asym:
         result: list[dict[str, Any]] = self._transport.json("GET", "/models")["data"]
         return result
 
+    def spec_schema(self) -> dict[str, Any]:
+        """The JSON schema of a job spec, with a description of every field; its references point into `$defs`."""
+        components: dict[str, Any] = self._transport.json("GET", "/openapi.json")["components"]["schemas"]
+        return {"$ref": "#/$defs/JobSpec", "$defs": json.loads(json.dumps(components).replace(_COMPONENTS, "#/$defs/"))}
+
     def presets(self) -> list[dict[str, Any]]:
         result: list[dict[str, Any]] = self._transport.json("GET", "/presets")["data"]
         return result
@@ -315,6 +320,9 @@ class Asym:
                 return
             if left is not None:
                 left -= len(page["data"])
+
+
+_COMPONENTS = "#/components/schemas/"
 
 
 def _joined(names: Sequence[str] | None) -> str | None:

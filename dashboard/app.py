@@ -6,7 +6,7 @@ import streamlit as st
 
 from client import Asym
 from dashboard import chart, session
-from dashboard.views import compare, platform, run, runs
+from dashboard.views import compare, platform, run, runs, submit
 
 # Streamlit leaves a hand's breadth free at the top of a page.
 PAGE_STYLE: Final = """
@@ -35,10 +35,13 @@ def _navigate(api: Asym) -> None:
         runs.show(api, open_run)
 
     def run_page() -> None:
-        run.show(api, open_run, compare_with)
+        run.show(api, open_run, compare_with, clone)
 
     def compare_page() -> None:
         compare.show(api)
+
+    def submit_page() -> None:
+        submit.show(api, open_run)
 
     def datasets_page() -> None:
         platform.show_datasets(api)
@@ -50,6 +53,7 @@ def _navigate(api: Asym) -> None:
     runs_at = st.Page(runs_page, title="Runs", url_path="runs", icon=":material/view_list:", default=True)
     run_at = st.Page(run_page, title="Run", url_path="run", icon=":material/show_chart:")
     compare_at = st.Page(compare_page, title="Compare", url_path="compare", icon=":material/stacked_line_chart:")
+    submit_at = st.Page(submit_page, title="New run", url_path="submit", icon=":material/add_circle:")
     datasets_at = st.Page(datasets_page, title="Data sets", url_path="datasets", icon=":material/database:")
     queue_at = st.Page(queue_page, title="Queue", url_path="queue", icon=":material/dns:")
 
@@ -59,7 +63,10 @@ def _navigate(api: Asym) -> None:
     def compare_with(job_id: str) -> NoReturn:
         st.switch_page(compare_at, query_params={"jobs": job_id})
 
-    st.navigation([runs_at, run_at, compare_at, datasets_at, queue_at], position="top").run()
+    def clone(job_id: str) -> NoReturn:
+        st.switch_page(submit_at, query_params={"clone": job_id})
+
+    st.navigation([runs_at, submit_at, run_at, compare_at, datasets_at, queue_at], position="top").run()
 
 
 main()

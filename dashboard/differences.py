@@ -6,8 +6,8 @@ from typing import Any
 ABSENT = "–"
 
 SECTIONS = (
-    "name", "model", "data", "reward", "algorithm", "rollout", "optim", "train", "eval", "checkpoint", "diagnostics",
-    "resources", "seed",
+    "name", "backend", "model", "data", "reward", "algorithm", "rollout", "optim", "train", "eval", "checkpoint",
+    "preflight", "diagnostics", "resources", "seed",
 )  # fmt: skip
 """The sections in the order in which the documentation tells them."""
 LEADING = ("name", "id", "preset")

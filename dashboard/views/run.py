@@ -33,7 +33,7 @@ BADGES: dict[str, tuple[Any, str]] = {
 OpenRun: TypeAlias = Callable[[str], NoReturn]
 
 
-def show(api: Asym, open_run: OpenRun, compare_with: Callable[[str], None]) -> None:
+def show(api: Asym, open_run: OpenRun, compare_with: Callable[[str], None], clone: Callable[[str], None]) -> None:
     job_id = st.query_params.get("job", "")
     if not job_id:
         st.info("No run is chosen. Open one from the list of runs.")
@@ -42,7 +42,7 @@ def show(api: Asym, open_run: OpenRun, compare_with: Callable[[str], None]) -> N
         feed = Feed(api)
         job = feed.get(f"job/{job_id}", lambda api: api.job(job_id))
         every = _every(job["status"])
-        _title(api, job, open_run, compare_with)
+        _title(api, job, open_run, compare_with, clone)
         st.fragment(run_every=every)(_state)(api, job_id, job["status"])
         left, right = st.columns([4, 1.2], vertical_alignment="bottom")
         section = left.segmented_control(
@@ -63,7 +63,13 @@ def _every(status: str) -> float | None:
     return live.IDLE if status == "paused" else None
 
 
-def _title(api: Asym, job: Mapping[str, Any], open_run: OpenRun, compare_with: Callable[[str], None]) -> None:
+def _title(
+    api: Asym,
+    job: Mapping[str, Any],
+    open_run: OpenRun,
+    compare_with: Callable[[str], None],
+    clone: Callable[[str], None],
+) -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.header(wording.inert(job["name"]), anchor=False, width="content")
         with st.container(horizontal=True, width="content"):
@@ -71,7 +77,7 @@ def _title(api: Asym, job: Mapping[str, Any], open_run: OpenRun, compare_with: C
                 if st.button(action.capitalize(), key=f"do-{action}", icon=ACTION_ICONS[action]):
                     _confirm(api, job["id"], job["name"], action, open_run)
             if st.button("Clone", icon=":material/content_copy:"):
-                _clone(api, job["id"], job["name"], open_run)
+                clone(job["id"])
             if st.button("Compare", icon=":material/stacked_line_chart:"):
                 compare_with(job["id"])
 
@@ -110,26 +116,6 @@ def _confirm(api: Asym, job_id: str, name: str, action: str, open_run: OpenRun) 
             if now["id"] != job_id:
                 open_run(now["id"])
             st.rerun()
-
-
-@st.dialog("Run it again")
-def _clone(api: Asym, job_id: str, name: str, open_run: OpenRun) -> None:
-    st.write(f"A new run with the spec of **{wording.inert(name)}**, from the beginning.")
-    given = st.text_area(
-        "What differs", placeholder="name: lower beta\nalgorithm:\n  beta_neg: 0.2", help="A part of a spec, in YAML."
-    )
-    if st.button("Start the new run", type="primary", key="confirm-clone"):
-        try:
-            changes = yaml.safe_load(given) or {}
-        except yaml.YAMLError as error:
-            st.error("This is not YAML:")
-            st.code(str(error), language=None)
-            return
-        if not isinstance(changes, dict):
-            st.error("Write what differs as `key: value` lines, as in a spec.")
-            return
-        with live.api_trouble():
-            open_run(api.clone(job_id, changes)["id"])
 
 
 def _state(api: Asym, job_id: str, shown: str) -> None:

@@ -32,6 +32,18 @@ def count(found, attribute):
     return int(found.get_attribute(f"data-{attribute}"))
 
 
+def type_in(field, text):
+    field.fill(text)
+    field.press("Enter")
+
+
+def choose(page, label, value):
+    field = page.get_by_role("combobox", name=label, exact=True)
+    field.click()
+    field.fill(value)
+    page.get_by_role("option", name=value, exact=True).click()
+
+
 def cells(page):
     """Texts of the table's cells: it draws on a canvas and keeps a real table for screen readers."""
     return page.locator("[data-testid=stDataFrame] table td")
@@ -189,18 +201,52 @@ def test_a_cancelled_run_is_retried_and_cloned_with_changes(page, stack, api, ru
 
     page.goto(f"{stack.url}/run?job={first}")
     page.get_by_role("button", name="Clone", exact=True).click()
-    dialog = page.get_by_role("dialog")
-    changes = dialog.get_by_role("textbox", name="What differs")
-    changes.fill("algorithm: {beta_neg: -x}")
-    dialog.get_by_role("button", name="Start the new run").click()
-    expect(dialog).to_contain_text("beta_neg")  # the API's word on it
-    changes.fill("name: arith-cloned\nalgorithm: {beta_neg: 0.2}")
-    dialog.get_by_role("button", name="Start the new run").click()
+    expect(page.get_by_role("heading", name="Run it again, with changes")).to_be_visible()
+    expect(page.get_by_text("Nothing differs yet")).to_be_visible()
+    page.get_by_text("Algorithm", exact=True).last.click()
+    beta = page.get_by_role("textbox", name="beta_neg", exact=True)
+    type_in(beta, "-x")
+    expect(page.get_by_text("1 field to mend or fill in: algorithm.beta_neg")).to_be_visible()
+    expect(page.get_by_role("button", name="Start the changed run")).to_be_disabled()
+    type_in(beta, "0.2")
+    expect(page.get_by_text("The platform would take it.")).to_be_visible()
+    type_in(page.get_by_role("textbox", name="Name", exact=True), "arith-cloned")
+    expect(page.get_by_text("Nothing differs yet")).to_have_count(0)
+    page.get_by_role("button", name="Start the changed run").click()
     page.wait_for_url(lambda url: "job=" in url and first not in url)
     clone = api.job(re.search(r"job=(job_\w+)", page.url)[1])
     assert (clone["name"], clone["cloned_from"]) == ("arith-cloned", first)
     assert clone["spec"]["algorithm"]["beta_neg"] == 0.2
+    assert clone["spec"]["optim"] == api.job(first)["spec"]["optim"]
     api.cancel(clone["id"])
+
+
+def test_a_run_is_made_in_the_browser_from_the_upload_on(page, stack, api, running, tmp_path):
+    page.goto(f"{stack.url}/submit")
+    expect(page.get_by_text("Name a model, training data and a verifier")).to_be_visible()
+    type_in(page.get_by_role("textbox", name="Name", exact=True), "by-hand")
+    for label, value in (("Model", "builtin/tiny-arith"), ("Verifier", "numeric")):
+        choose(page, label, value)
+    page.get_by_role("button", name="Upload a data set").click()
+    bad, good = tmp_path / "bad.jsonl", tmp_path / "sums.jsonl"
+    good.write_text("".join(f'{{"prompt": "{n}+1=", "answer": "{n + 1}"}}\n' for n in range(40)))
+    bad.write_text(good.read_text() + "no json\n")
+    page.locator("input[type=file]").set_input_files(bad)
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page.get_by_text("1 error in bad.jsonl; nothing was stored")).to_be_visible()
+    page.locator("input[type=file]").set_input_files(good)
+    page.get_by_role("button", name="Upload", exact=True).click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("The platform would take it.")).to_be_visible()
+    expect(page.get_by_text("40 rows").first).to_be_visible()
+    page.get_by_role("tab", name="curl").click()
+    expect(page.get_by_text("Authorization: Bearer $ASYM_API_KEY")).to_be_visible()
+    page.get_by_role("button", name="Start the run").click()
+    page.wait_for_url(lambda url: "/run" in url and "job=" in url)
+    job = api.job(re.search(r"job=(job_\w+)", page.url)[1])
+    assert (job["name"], job["spec"]["reward"]["kind"]) == ("by-hand", "numeric")
+    assert api.dataset(job["spec"]["data"]["train"])["name"] == "sums.jsonl"
+    api.cancel(job["id"])
 
 
 def test_a_page_survives_an_api_that_goes_away(page, stack, running):

@@ -8,7 +8,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 class SpecPart(BaseModel):
     """One section of a job spec. Unknown keys and wrong types are errors that name the field."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        # The strings under the fields are their descriptions in the JSON schema: in the API's documents and in forms.
+        use_attribute_docstrings=True,
+    )
 
 
 def _number_written_as_text(value: object) -> object:
