@@ -162,8 +162,10 @@ class Bench:
         python = self.arguments.mlflow_python or mlflow_python()
         folder = self.folder / "mlflow"
         folder.mkdir()
-        file = folder / "mlflow.db"
-        with mlflow(python, folder, f"sqlite:///{file}", workers=1) as port:
+        address = mlflow_side.make_database(self.database_url)
+        # By its own driver; of workers one, as ours has.
+        backend = address.replace("postgresql://", "postgresql+psycopg2://")
+        with mlflow(python, folder, backend, workers=1) as port:
             http = Http(port, {})
             values, times = mlflow_side.log_batches(http, mlflow_side.run(http), self.arguments.seconds)
             self.add(Line(f"MLflow log-batch, {values // len(times.seconds)} values", times))
@@ -171,7 +173,7 @@ class Bench:
             ratio = "" if ours is None else f"; ours is {ours.rate / rate:.1f} times that"
             self.note(f"MLflow: {rate:,.0f} values/s{ratio}")
             runs = [mlflow_side.run(http) for _ in range(self.arguments.runs)]
-            mlflow_side.fill(file, runs, self.arguments.steps)
+            mlflow_side.fill(address, runs, self.arguments.steps)
             sampled = self.add(
                 Line(
                     "MLflow get-history-bulk-interval, the same question",

@@ -1,16 +1,16 @@
 """MLflow's tracking server doing what is compared: log-batch, and reading a metric's history of several runs.
 
-Its rows for the reading part are put straight into its SQLite file: through its API they would take hours.
+Its backend is a database of its own on the same embedded Postgres: with SQLite it logs half as many values a second.
+Its rows for the reading part are put straight into that: through its API they would take half an hour.
 """
 
 import json
 import random
-import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
-from pathlib import Path
 from urllib.parse import urlencode
+
+import psycopg
 
 from bench.api.contents import KEYS
 from bench.api.servers import Http
@@ -19,6 +19,7 @@ from bench.api.timing import Times, times_of
 BATCH_METRICS = 1000
 """The most that log-batch takes in one request."""
 KEY = "reward/mean"
+DATABASE = "mlflow"
 
 
 def run(http: Http) -> str:
@@ -45,16 +46,30 @@ def log_batches(http: Http, run_id: str, seconds: float) -> tuple[int, Times]:
     return len(taken) * steps * len(KEYS), Times(taken)
 
 
-def fill(file: Path, run_ids: Sequence[str], steps: int) -> None:
+def make_database(database_url: str) -> str:
+    """An empty database beside ours, on the same server; its address. MLflow makes its schema when it starts."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {DATABASE}")
+    return database_url.replace("/asym?", f"/{DATABASE}?")
+
+
+_FILL = """
+INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan)
+SELECT %(key)s, random(), step, %(run)s, step, false FROM generate_series(1, %(steps)s) AS step
+"""
+_LATEST = """
+INSERT INTO latest_metrics (key, value, timestamp, run_uuid, step, is_nan)
+VALUES (%(key)s, 0.5, %(steps)s, %(run)s, %(steps)s, false)
+"""
+
+
+def fill(address: str, run_ids: Sequence[str], steps: int) -> None:
     """Give each run so many steps of one metric."""
-    with closing(sqlite3.connect(file, timeout=60)) as database, database:
+    with psycopg.connect(address, autocommit=True) as connection:
         for run_id in run_ids:
-            draw = random.Random(run_id)  # noqa: S311
-            rows = ((KEY, draw.random(), step, run_id, step, 0) for step in range(1, steps + 1))
-            columns = "(key, value, timestamp, run_uuid, step, is_nan)"
-            database.executemany(f"INSERT INTO metrics {columns} VALUES (?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
-            latest = (KEY, draw.random(), steps, run_id, steps, 0)
-            database.execute(f"INSERT INTO latest_metrics {columns} VALUES (?, ?, ?, ?, ?, ?)", latest)  # noqa: S608
+            for statement in (_FILL, _LATEST):
+                connection.execute(statement, {"key": KEY, "run": run_id, "steps": steps})
+        connection.execute("ANALYZE metrics")
 
 
 def read_sampled(http: Http, run_ids: Sequence[str], points: int, count: int) -> Times:
