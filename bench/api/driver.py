@@ -133,7 +133,7 @@ class Bench:
             (f"/jobs/{watched[index % len(watched)]}/metrics", self.keys[index % len(self.keys)])
             for index in range(count)
         ]
-        paths = ["/jobs", f"/jobs/{watched[0]}", f"/jobs/{watched[1]}/metrics?keys={KEY}", "/queue"]
+        paths = ["/jobs", f"/jobs/{watched[0]}", f"/jobs/{watched[1]}/metrics?keys={KEY}"]
         if runs:
             paths.append(f"/jobs/{runs[0]}/metrics?keys={KEY}&max_points={POINTS}")
         requests = [(path, self.keys[index]) for index, path in enumerate(paths) if index < len(self.keys)]
@@ -153,8 +153,11 @@ class Bench:
         self.missed |= found.times.p99 > AIM_WATCHED
         before, after = (each / 2**20 for each in found.memory)
         self.note(
-            f"watchers: p99 {1e3 * found.times.p99:.0f} ms (aim 250), {found.messages:,} messages, {found.lost} lost "
-            f"streams; the API's memory {before:.0f} to {after:.0f} MiB; {found.connections} database connections"
+            f"watchers: p99 {1e3 * found.times.p99:.0f} ms (aim 250), {found.messages:,} messages, {found.lost} lost streams"
+        )
+        self.note(
+            f"watchers: open after {found.opening:.0f} s; the API's memory {before:.0f} to {after:.0f} MiB; "
+            f"{found.connections} database connections"
         )
         return found
 

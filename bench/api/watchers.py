@@ -15,6 +15,7 @@ import psycopg
 from bench.api.timing import Times
 
 OPENED_AT_ONCE = 50
+IDLE_PERCENT = 15.0
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Watched:
     messages: int = 0
     lost: int = 0
     """Streams that ended by themselves."""
+    opening: float = 0.0
+    """Seconds until all were open and had caught up."""
     requests: list[float] = field(default_factory=list)
     memory: tuple[int, int] = (0, 0)
     """Of the API's process in bytes, before the streams and with them."""
@@ -50,9 +53,13 @@ async def watch(
     """streams, requests: (path, key). `say` records something for every watched job; it is called once a second."""
     process, watched = psutil.Process(pid), Watched(len(streams))
     before, closing = process.memory_info().rss, asyncio.Event()
+    began = time.perf_counter()
     readers = await _open(port, streams)
     tasks = [asyncio.create_task(_read(reader, watched, closing)) for reader, _ in readers]
     try:
+        # Each stream has yet to catch up: what is measured is thousands that watch, not thousands that come at once.
+        await asyncio.to_thread(_settle, process)
+        watched.opening = time.perf_counter() - began
         talk = asyncio.create_task(_talk(say, closing))
         load = [asyncio.create_task(_sent_at(port, watched, *each)) for each in _schedule(requests, seconds, rate)]
         while not all(task.done() for task in load):
@@ -91,6 +98,13 @@ async def _read(reader: asyncio.StreamReader, watched: Watched, closing: asyncio
     while chunk := await reader.read(65536):
         watched.messages += chunk.count(b"event: metrics")
     watched.lost += not closing.is_set()
+
+
+def _settle(process: psutil.Process) -> None:
+    """Until the process has next to nothing to do, a minute at most."""
+    for _ in range(60):
+        if process.cpu_percent(interval=1.0) < IDLE_PERCENT:
+            return
 
 
 async def _talk(say: Callable[[], None], closing: asyncio.Event) -> None:
