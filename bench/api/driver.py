@@ -153,7 +153,8 @@ class Bench:
         self.missed |= found.times.p99 > AIM_WATCHED
         before, after = (each / 2**20 for each in found.memory)
         self.note(
-            f"watchers: p99 {1e3 * found.times.p99:.0f} ms (aim 250), {found.messages:,} messages, {found.lost} lost streams"
+            f"watchers: p99 {1e3 * found.times.p99:.0f} ms (aim 250), {found.messages:,} messages, "
+            f"{found.lost} streams lost"
         )
         self.note(
             f"watchers: open after {found.opening:.0f} s; the API's memory {before:.0f} to {after:.0f} MiB; "
