@@ -158,7 +158,7 @@ class Bench:
         )
         self.note(
             f"watchers: open after {found.opening:.0f} s; the API's memory {before:.0f} to {after:.0f} MiB; "
-            f"{found.connections} database connections"
+            f"{found.connections} database connections; it used {found.cores:.2f} of a core"
         )
         return found
 

@@ -29,6 +29,8 @@ class Watched:
     opening: float = 0.0
     """Seconds until all were open and had caught up."""
     requests: list[float] = field(default_factory=list)
+    cores: float = 0.0
+    """CPU seconds that the API's process used per second."""
     memory: tuple[int, int] = (0, 0)
     """Of the API's process in bytes, before the streams and with them."""
     connections: int = 0
@@ -60,12 +62,14 @@ async def watch(
         # Each stream has yet to catch up: what is measured is thousands that watch, not thousands that come at once.
         await asyncio.to_thread(_settle, process)
         watched.opening = time.perf_counter() - began
+        used, since = sum(process.cpu_times()[:2]), time.perf_counter()
         talk = asyncio.create_task(_talk(say, closing))
         load = [asyncio.create_task(_sent_at(port, watched, *each)) for each in _schedule(requests, seconds, rate)]
         while not all(task.done() for task in load):
             watched.connections = max(watched.connections, await asyncio.to_thread(_connections, database_url))
             await asyncio.sleep(1)
         await asyncio.gather(*load)
+        watched.cores = (sum(process.cpu_times()[:2]) - used) / (time.perf_counter() - since)
         watched.memory = (before, process.memory_info().rss)
         closing.set()
         await talk
