@@ -1,6 +1,7 @@
 """The instrument of `./dev bench api`: its statistics, what it says of steps, when its requests are due."""
 
 import asyncio
+import itertools
 import time
 
 import pytest
@@ -42,7 +43,7 @@ def test_steps_are_said_as_a_trainer_says_them():
 def test_requests_are_due_by_the_clock_whatever_became_of_those_before():
     schedule = watchers._schedule([("/a", "k1"), ("/b", "k2")], seconds=2, rate=10)
     assert [path for _, path, _ in schedule] == ["/a", "/b"] * 10
-    gaps = [later[0] - earlier[0] for earlier, later in zip(schedule, schedule[1:], strict=False)]
+    gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(schedule)]
     assert gaps == pytest.approx([0.1] * 19)
 
 
