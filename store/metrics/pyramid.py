@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, literal, select, text
+from sqlalchemy import func, insert, literal, select, text
 from sqlalchemy.orm import Session
 
 from store.database import Database
@@ -21,8 +21,9 @@ from store.metrics.curve import Curve, Value, columns, thin
 from store.metrics.levels import LEVELS, SPAN, finer, width
 from store.models import Job, JobMetric, JobMetricChunk
 
-_MOST_STEPS = 64 * SPAN
-"""So many steps become chunks in one transaction at most: more than any batch holds, less than a lease's time."""
+_MOST_STEPS = 16 * SPAN
+"""So many steps become chunks in one transaction at most: more than a batch holds, and few enough for the renewal of a
+lease, which waits for the job's row meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,8 @@ def extend(session: Session, job: Job, touched: Collection[int]) -> None:
     if late:
         # E.g. an evaluation that was said after later steps.
         for level in LEVELS:
-            _build(
-                session,
-                job.id,
-                level,
-                sorted({step >> level for step in late if step >> level < sealed // width(level)}),
-            )
+            complete = sealed // width(level)
+            _build(session, job.id, level, sorted({number >> level for number in late if number >> level < complete}))
     end = min(max(touched) // SPAN * SPAN, sealed + _MOST_STEPS)
     if end > sealed:
         for level in LEVELS:
@@ -85,21 +82,26 @@ def catch_up(database: Database) -> int:
     work.
     """
     with database.transaction() as session:
-        behind = list(session.execute(_BEHIND))
-    for job_id, last in behind:
-        done = False
-        while not done:
-            with database.transaction() as session:
-                job = lock(session, job_id)
-                if job is None:
-                    break
-                extend(session, job, [last])
-                done = job.metrics_sealed >= last // SPAN * SPAN
+        behind = session.scalars(_BEHIND).all()
+    for job_id in behind:
+        while _catch_up_some(database, job_id):
+            pass
     return len(behind)
 
 
+def _catch_up_some(database: Database, job_id: str) -> bool:
+    """Whether there is more to do."""
+    with database.transaction() as session:
+        job = lock(session, job_id)
+        last = session.scalar(select(func.max(JobMetric.step)).where(JobMetric.job_id == job_id))
+        if job is None or last is None:
+            return False
+        extend(session, job, [last])
+        return job.metrics_sealed < last // SPAN * SPAN
+
+
 _BEHIND = text(f"""
-SELECT jobs.id, newest.step FROM jobs
+SELECT jobs.id FROM jobs
 CROSS JOIN LATERAL (SELECT max(step) AS step FROM job_metrics WHERE job_id = jobs.id) AS newest
 WHERE newest.step / {SPAN} * {SPAN} > jobs.metrics_sealed AND jobs.deleted_at IS NULL
 """)  # noqa: S608 - a constant
