@@ -6,6 +6,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from api.events.feed import Feeds
+from api.metrics.cache import Answers
 from store import doorbell, schema
 from store.artifacts import Artifacts
 from store.database import Database
@@ -19,6 +20,8 @@ INSPECTIONS_AT_ONCE = 2
 
 EARLY_INSPECTIONS_AT_ONCE = 8
 """Uploads inspected while they arrive: no faster than their clients send."""
+METRICS_CACHE_BYTES = 64 * 2**20
+"""Answers about metrics that are kept, to be given again."""
 
 
 class ApiState:
@@ -32,6 +35,7 @@ class ApiState:
         self.schema_version = schema.head()
         self.artifacts = Artifacts(settings.artifacts)
         self.feeds = Feeds()
+        self.answers = Answers(METRICS_CACHE_BYTES)
         self.inspections = CapacityLimiter(INSPECTIONS_AT_ONCE)
         self.early_inspections = CapacityLimiter(EARLY_INSPECTIONS_AT_ONCE)
 

@@ -10,6 +10,7 @@ INSTRUMENTS = {
     "machine": "bench.machine",
     "claims": "bench.claims",
     "recovery": "bench.recovery",
+    "api": "bench.api.driver",
 }
 
 

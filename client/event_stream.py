@@ -33,6 +33,8 @@ def stream_events(transport: Transport, job_id: str, after: int) -> Iterator[Job
                     away_since = None
                     if message.event == "end":
                         return
+                    if not message.data:
+                        continue  # a keep-alive behind a message with an id: httpx-sse shows it as an empty one
                     event: JobEvent = json.loads(message.data)
                     last = event["id"]
                     yield event

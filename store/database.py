@@ -104,9 +104,14 @@ class Database:
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """A Session that commits at the end of the block and rolls back when the block raises."""
+    def transaction(self, *, snapshot: bool = False) -> Iterator[Session]:
+        """A Session that commits at the end of the block and rolls back when the block raises.
+
+        `snapshot`: every statement sees what was committed before the first one, so that reads fit each other.
+        """
         with self._engine.connect() as connection:
+            if snapshot:
+                connection.execution_options(isolation_level="REPEATABLE READ")
             with self._sessions(bind=connection) as session, session.begin():
                 yield session
             if notifications := session.info.get(_NOTIFICATIONS):

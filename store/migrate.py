@@ -18,6 +18,7 @@ from store import keys, schema
 from store.access import Role
 from store.database import Database
 from store.errors import SettingsError
+from store.metrics import pyramid
 from store.settings import Settings
 
 FIRST_TEAM = "default"
@@ -88,6 +89,8 @@ def main() -> int:
         return 0
     schema.upgrade(url)
     print(f"migrate: the schema is at version {schema.head()}", file=sys.stderr)
+    if built := pyramid.catch_up(database):
+        print(f"migrate: summed up the metrics of {built} jobs", file=sys.stderr)
     if bootstrap(database, settings.credentials_file, options.api_url, options.dashboard_url):
         print(f"migrate: made the first admin key, written to {settings.credentials_file}", file=sys.stderr)
     database.dispose()

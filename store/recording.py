@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from store.artifacts import attempt_path
 from store.fencing import hold
 from store.journal import EventType, announce, append, event_row, storable
-from store.models import Checkpoint, Job, JobLog, JobMetric, Rollout
+from store.metrics import pyramid
+from store.models import Checkpoint, Job, JobLog, JobMetric, JobMetricSupersession, Rollout
 from trainer.spec import events as trainer
 
 _PACE_WEIGHT = 0.2
@@ -33,22 +34,28 @@ def record(
         if isinstance(event, trainer.Started):
             # What came before it in this batch must be in the tables before its effect on them.
             rows.write(session)
+            pyramid.extend(session, job, rows.steps)
             rows = _Rows(job_id, attempt)
-            _supersede(session, job_id, event.resumed_from)
+            _supersede(session, job, event.resumed_from)
         rows.add(job, event)
     rows.logs = [{"job_id": job_id, "attempt": attempt, "line": storable(line)} for line in log_lines]
     rows.write(session)
+    pyramid.extend(session, job, rows.steps)
     session.flush()
     announce(session, job_id)
 
 
-def _supersede(session: Session, job_id: str, resumed_from: int) -> None:
+def _supersede(session: Session, job: Job, resumed_from: int) -> None:
     """Forget the steps after `resumed_from`: this attempt does them again."""
-    session.execute(delete(JobMetric).where(JobMetric.job_id == job_id, JobMetric.step > resumed_from))
-    session.execute(delete(Rollout).where(Rollout.job_id == job_id, Rollout.step > resumed_from))
+    gone = session.execute(delete(JobMetric).where(JobMetric.job_id == job.id, JobMetric.step > resumed_from))
+    if gone.rowcount:  # type: ignore[attr-defined]
+        revision = func.nextval("job_metrics_revision_seq")
+        session.execute(insert(JobMetricSupersession).values(job_id=job.id, revision=revision, kept=resumed_from))
+        pyramid.forget_after(session, job, resumed_from)
+    session.execute(delete(Rollout).where(Rollout.job_id == job.id, Rollout.step > resumed_from))
     session.execute(
         update(Checkpoint)
-        .where(Checkpoint.job_id == job_id, Checkpoint.step > resumed_from, Checkpoint.superseded_at.is_(None))
+        .where(Checkpoint.job_id == job.id, Checkpoint.step > resumed_from, Checkpoint.superseded_at.is_(None))
         .values(superseded_at=func.clock_timestamp())
     )
 
@@ -65,6 +72,11 @@ class _Rows:
         self.rollouts: list[dict[str, Any]] = []
         self.checkpoints: list[dict[str, Any]] = []
         self.logs: list[dict[str, Any]] = []
+
+    @property
+    def steps(self) -> set[int]:
+        """Those with something measured."""
+        return {row["step"] for row in self.metrics}
 
     def add(self, job: Job, event: trainer.Event) -> None:
         match event:
@@ -126,6 +138,7 @@ class _Rows:
                 "attempt": new.excluded.attempt,
                 "at": func.clock_timestamp(),
                 "values": JobMetric.values.op("||")(new.excluded["values"]),
+                "revision": new.excluded.revision,
             }
             session.execute(new.on_conflict_do_update(index_elements=["job_id", "step"], set_=merged), self.metrics)
         if self.rollouts:

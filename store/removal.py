@@ -21,7 +21,10 @@ _ROWS = 10_000
 """How many rows of a deleted job go in one transaction: a long run has millions."""
 _DELETE_SOME = [
     text(f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE job_id = :job_id LIMIT :rows))")  # noqa: S608 - constants
-    for table in ("rollouts", "job_metrics", "job_logs", "job_events", "checkpoints")
+    for table in (
+        *("rollouts", "job_metric_chunks", "job_metric_supersessions", "job_metrics"),
+        *("job_logs", "job_events", "checkpoints"),
+    )
 ]
 
 

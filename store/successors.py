@@ -10,6 +10,7 @@ from store import checkpoints, jobs
 from store.access import Identity, find, of_team, require_member
 from store.errors import Conflict
 from store.journal import append, event_row
+from store.metrics import pyramid
 from store.models import Job, JobMetric
 from store.policy import DEFAULT, Policy
 from store.status import JobStatus
@@ -58,6 +59,7 @@ def retry(session: Session, identity: Identity, job_id: str, *, policy: Policy =
     session.flush()
     if begin:
         _copy_metrics(session, source.id, job.id, begin)
+        pyramid.copy(session, source, job, begin)
     message = f"goes on for {source.id} after step {begin}" if begin else f"begins {source.id} anew: no checkpoint"
     append(session, [event_row(job.id, 0, "message", message, {"retry_of": source.id, "step": begin})])
     return job, True

@@ -157,25 +157,26 @@ class Feeds:
     """The feeds of all jobs that are watched through this process. Used from the event loop only."""
 
     def __init__(self) -> None:
-        self._feeds: dict[str, Feed] = {}
+        self._feeds: dict[str, dict[str, Feed]] = {}
+        """By job and topic."""
         self._limiter = CapacityLimiter(READERS)
         self._closed = False
         self._retiring: set[asyncio.Task[None]] = set()
 
     def wake(self, job_id: str) -> None:
         """Something was committed for this job."""
-        if feed := self._feeds.get(job_id):
+        for feed in self._feeds.get(job_id, {}).values():
             feed.wake()
 
     def wake_all(self) -> None:
         """Anything may have been committed, for any job."""
-        for feed in self._feeds.values():
+        for feed in self._all():
             feed.wake()
 
     def close(self) -> None:
         """End every stream, those opened from now on too."""
         self._closed = True
-        for feed in self._feeds.values():
+        for feed in self._all():
             for subscription in feed.subscriptions:
                 subscription.close()
 
@@ -184,9 +185,13 @@ class Feeds:
         while self._retiring:
             await asyncio.wait(self._retiring)
 
+    def _all(self) -> list[Feed]:
+        return [feed for feeds in self._feeds.values() for feed in feeds.values()]
+
     @contextmanager
-    def _subscribed(self, job_id: str, read: Read) -> Iterator[tuple[Feed, Subscription]]:
-        feed = self._feeds.setdefault(job_id, Feed(read, self._limiter))
+    def _subscribed(self, job_id: str, topic: str, read: Read) -> Iterator[tuple[Feed, Subscription]]:
+        feeds = self._feeds.setdefault(job_id, {})
+        feed = feeds.setdefault(topic, Feed(read, self._limiter))
         subscription = Subscription(closed=self._closed)
         feed.subscriptions.add(subscription)
         try:
@@ -194,15 +199,21 @@ class Feeds:
         finally:
             feed.subscriptions.discard(subscription)
             if not feed.subscriptions:
-                del self._feeds[job_id]
+                del feeds[topic]
+                if not feeds:
+                    del self._feeds[job_id]
                 feed.stop()
                 if feed.task is not None:
                     self._retiring.add(feed.task)
                     feed.task.add_done_callback(self._retiring.discard)
 
-    async def follow(self, job_id: str, read: Read, after: int) -> AsyncGenerator[bytes, None]:
-        """The job's events after `after` as messages, each once and in order, until the job has ended."""
-        with self._subscribed(job_id, read) as (feed, subscription):
+    async def follow(self, job_id: str, read: Read, after: int, topic: str = "events") -> AsyncGenerator[bytes, None]:
+        """What `read` gives after `after` as messages, each once and in order, until the job has ended.
+
+        topic: what of the job is read. All readers of one topic of a job are given what one `read` has read, so it
+        must give everyone the same.
+        """
+        with self._subscribed(job_id, topic, read) as (feed, subscription):
             yield HEARTBEAT  # the reader learns at once that it is connected
             while not subscription.closed:
                 if subscription.lagging:

@@ -1,19 +1,22 @@
-"""/jobs/{id}/metrics and /compare."""
+"""/jobs/{id}/metrics, asked once, again and again with `since`, or as a stream; and /compare."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
 
 from api.auth import Caller
-from api.metrics import series
-from api.metrics.downsampling import FEWEST, Value
-from api.metrics.series import Wanted
-from api.openapi import example, problems
+from api.conditional import NOT_MODIFIED, IfNoneMatch
+from api.events.stream import EventStreamResponse
+from api.metrics import live
+from api.metrics.answers import Question, answer
+from api.metrics.schemas import Comparison, MetricsOut
+from api.openapi import problems
+from api.paging import BIGGEST_ID
 from api.problems import invalid
 from api.state import State
-from store import jobs
-from store.status import JobStatus
+from store.metrics.curve import FEWEST
+from store.metrics.selection import Selection
 
 BIGGEST_STEP = 2**31 - 1
 MOST_JOBS = 50
@@ -31,51 +34,35 @@ MaxPoints = Annotated[
         description="Longer series are thinned out; the extremes of every stretch stay, and so do nulls.",
     ),
 ]
+Since = Annotated[
+    str | None,
+    Query(
+        max_length=1100,
+        description="`cursor` of the answer before: only what has changed since. `0` for the first, which is whole.",
+    ),
+]
 
 router = APIRouter(tags=["metrics"], responses=problems(404))
 
-
-class SeriesOut(BaseModel):
-    """One metric: `value[i]` was measured after step `step[i]`; null where the metric is undefined."""
-
-    step: list[int]
-    value: list[Value]
-
-
-_SERIES_EXAMPLE = {
-    "reward/mean": {"step": [1, 2, 3], "value": [0.25, 0.31, 0.34]},
-    "ent/pos": {"step": [1, 2, 3], "value": [0.91, None, 0.88]},
+_STREAM = {
+    "description": "The columns; or, with `Accept: text/event-stream`, rows as they are written, each with its cursor "
+    "as the message's id. It begins behind `Last-Event-ID` or `since`, else with what is written from now on. "
+    "`event: superseded`: forget the points of later steps than `drop_after`. `event: end` follows the last row of "
+    "a job that has ended.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'id: 8123\nevent: start\ndata: {"cursor":"8123"}\n\n'
+            'id: 8124\nevent: metrics\ndata: {"step":61,"attempt":1,"values":{"reward/mean":0.34}}\n\n'
+            'id: 8125\nevent: superseded\ndata: {"drop_after":60}\n\n'
+            'event: end\ndata: {"status":"succeeded"}\n\n',
+        }
+    },
 }
 
 
-class MetricsOut(BaseModel):
-    model_config = example({"keys": _SERIES_EXAMPLE})
-
-    keys: dict[str, SeriesOut]
-
-
-class ComparedJob(BaseModel):
-    name: str
-    status: JobStatus
-    keys: dict[str, SeriesOut]
-
-
-class Comparison(BaseModel):
-    model_config = example(
-        {
-            "jobs": {
-                "job_01jz8x...": {"name": "asymgrpo", "status": "succeeded", "keys": _SERIES_EXAMPLE},
-                "job_01jz8y...": {"name": "grpo", "status": "running", "keys": _SERIES_EXAMPLE},
-            }
-        }
-    )
-
-    jobs: dict[str, ComparedJob]
-    """By id, in the order in which they were asked for."""
-
-
-@router.get("/jobs/{job_id}/metrics")
-def get_metrics(
+@router.get("/jobs/{job_id}/metrics", response_model=MetricsOut, responses={200: _STREAM, **NOT_MODIFIED})
+async def get_metrics(
     job_id: str,
     state: State,
     caller: Caller,
@@ -83,35 +70,45 @@ def get_metrics(
     from_step: Step = None,
     to_step: Step = None,
     max_points: MaxPoints = 2000,
-) -> MetricsOut:
+    since: Since = None,
+    if_none_match: IfNoneMatch = None,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+    last_event_id: Annotated[
+        str | None, Header(description="Of a stream that broke off: go on after this message (instead of `since`).")
+    ] = None,
+) -> Response:
     """The job's metrics, a column of steps and one of values per key. Step 0 is before training."""
-    with state.database.transaction() as session:
-        found = series.read(session, caller, job_id, Wanted.parse(keys), max_points, from_step, to_step)
-    return MetricsOut(keys=_shown(found))
+    seen = None if since is None else _revisions(since, 1, ["query", "since"])
+    if "text/event-stream" in accept:
+        start = _revisions(last_event_id, 1, ["header", "last-event-id"]) if last_event_id else seen
+        messages = await live.open_stream(state, caller, job_id, Selection.parse(keys), start[0] if start else None)
+        return EventStreamResponse(messages)
+    question = Question((job_id,), Selection.parse(keys), max_points, from_step, to_step, seen)
+    return await run_in_threadpool(answer, state, caller, question, if_none_match)
 
 
-@router.get("/compare")
+@router.get("/compare", response_model=Comparison, responses=NOT_MODIFIED)
 def compare_jobs(
     state: State,
     caller: Caller,
-    jobs_: Annotated[str, Query(alias="jobs", min_length=1, max_length=4000, description="Comma list of job ids.")],
+    jobs: Annotated[str, Query(min_length=1, max_length=4000, description="Comma list of job ids.")],
     keys: Keys = None,
     max_points: MaxPoints = 500,
-) -> Comparison:
+    since: Since = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
     """The same metrics of several jobs, to lay over one another."""
-    ids = list(dict.fromkeys(part for each in jobs_.split(",") if (part := each.strip())))
+    ids = tuple(dict.fromkeys(part for each in jobs.split(",") if (part := each.strip())))
     if not 1 <= len(ids) <= MOST_JOBS:
         raise invalid(["query", "jobs"], f"name 1 to {MOST_JOBS} jobs, got {len(ids)}")
-    wanted = Wanted.parse(keys)
-    compared = {}
-    with state.database.transaction() as session:
-        for job_id in ids:
-            job = jobs.get(session, caller, job_id)
-            found = series.read(session, caller, job_id, wanted, max_points)
-            compared[job_id] = ComparedJob(name=job.name, status=job.status, keys=_shown(found))
-    return Comparison(jobs=compared)
+    seen = None if since is None else _revisions(since, len(ids), ["query", "since"])
+    question = Question(ids, Selection.parse(keys), max_points, since=seen, compared=True)
+    return answer(state, caller, question, if_none_match)
 
 
-def _shown(found: dict[str, series.Series]) -> dict[str, SeriesOut]:
-    # The values come from the database's own JSON: checking a million numbers again would only cost time.
-    return {key: SeriesOut.model_construct(step=each.step, value=each.value) for key, each in found.items()}
+def _revisions(cursor: str, jobs: int, loc: list[str | int]) -> tuple[int, ...]:
+    """What a cursor says of each job; `0` alone says it of all."""
+    parts = cursor.split(",") if cursor != "0" else ["0"] * jobs
+    if len(parts) != jobs or not all(part.isascii() and part.isdigit() and int(part) <= BIGGEST_ID for part in parts):
+        raise invalid(loc, "not the cursor of an answer" + ("" if jobs == 1 else " about these jobs"))
+    return tuple(map(int, parts))

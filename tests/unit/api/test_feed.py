@@ -55,7 +55,7 @@ async def until(condition):
 
 def started(feeds):
     """Whether some subscriber has caught up, so that the feed reads from there on."""
-    return "job" in feeds._feeds and feeds._feeds["job"].task is not None
+    return "job" in feeds._feeds and feeds._feeds["job"]["events"].task is not None
 
 
 def test_every_subscriber_gets_every_event_and_new_ones_are_read_once():
@@ -102,7 +102,7 @@ def test_a_slow_subscriber_loses_nothing_and_holds_a_bounded_backlog():
             journal.count = count
             feeds.wake("job")
             await until(lambda count=count: journal.told == count)
-        assert max(len(each.batches) for each in feeds._feeds["job"].subscriptions) <= feed.BACKLOG
+        assert max(len(each.batches) for each in feeds._feeds["job"]["events"].subscriptions) <= feed.BACKLOG
         journal.ended = "succeeded"
         feeds.wake("job")
         assert await quick == expected(0, journal.count)

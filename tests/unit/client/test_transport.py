@@ -204,6 +204,11 @@ def test_a_stream_goes_on_where_it_broke_off_and_ends_with_the_job(server: Serve
     assert [headers["Last-Event-ID"] for _, _, headers, _ in server.requests] == ["0", "2", "2", "2", "3"]
 
 
+def test_a_keep_alive_behind_an_event_is_no_event(server: Server, asym: Asym) -> None:
+    server.answer(200, sse(1) + ": keep-alive\n\n" + sse(2) + END, **STREAM)
+    assert [each["id"] for each in asym.stream_events("job_1")] == [1, 2]
+
+
 def test_a_stream_that_stays_away_is_given_up(server: Server, asym: Asym, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.event_stream.PATIENCE_SECONDS", 0.0)
     for _ in range(10):
