@@ -39,8 +39,15 @@ class Http:
     def _send(
         self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
-        self._connection.request(method, path, content, {**self._headers, **headers})
-        response = self._connection.getresponse()
+        sent = {**self._headers, **headers}
+        try:
+            self._connection.request(method, path, content, sent)
+            response = self._connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError):
+            # The server has closed a connection on which nothing came for some seconds.
+            self._connection.close()
+            self._connection.request(method, path, content, sent)
+            response = self._connection.getresponse()
         answer = response.read()
         if response.status >= 400:
             raise RuntimeError(f"{method} {path}: {response.status} {answer[:500]!r}")
