@@ -8,7 +8,7 @@ from importlib.metadata import version
 from anyio import to_thread
 from fastapi import FastAPI
 
-from api import health, openapi, problems
+from api import health, openapi, problems, telemetry
 from api.background import running, sweep_regularly
 from api.cluster import routes as cluster
 from api.datasets import routes as datasets
@@ -28,7 +28,7 @@ MULTIPART_BYTES = 2**20
 """What an upload may have besides its file: boundaries, headers, text parts."""
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
-"""The paths that ask for no key."""
+"""The paths that ask for no key. (/metrics asks for a token of its own: api.telemetry.)"""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -51,7 +51,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         limits={"/datasets": state.settings.max_upload_bytes + MULTIPART_BYTES},
         default=MAX_JSON_BYTES,
     )
-    for domain in (datasets, jobs, metrics, events, history, keys, cluster, health):
+    app.add_middleware(telemetry.Telemetry, state=state)
+    for domain in (datasets, jobs, metrics, events, history, keys, cluster, health, telemetry):
         app.include_router(domain.router)
     return app
 

@@ -13,7 +13,7 @@ from api.problems import MEDIA_TYPE, ProblemBody
 DESCRIPTION = """
 Training-as-a-service for RLVR: upload a data set, POST a job, watch its metrics.
 
-Send `Authorization: Bearer asym_...` with every request but `/healthz` and `/readyz`. Errors are
+Send `Authorization: Bearer asym_...` with every request but `/healthz`, `/readyz` and `/metrics`. Errors are
 `application/problem+json` (RFC 9457); `errors` names the fields at fault. Another team's object answers 404.
 """
 
@@ -50,6 +50,7 @@ _PROBLEMS = {
     "403": "The key's role does not allow it.",
     "404": "No such object, or another team's.",
     "409": "It contradicts the object's present state.",
+    "412": "It was edited since (`If-Match`).",
     "413": "Too large, or more than the team may keep on disk.",
     "415": "Another media type than the one asked for.",
     "422": "A value is not acceptable; `errors` names the field.",

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import exc as database_errors
 from starlette.exceptions import HTTPException
 
+from api.openai import errors as openai_errors
 from api.spec_errors import request_errors
 from store import errors as store_errors
 
@@ -122,6 +123,9 @@ def all_missing(errors: Sequence[Mapping[str, Any]]) -> Problem:
 
 
 def respond(request: Request, problem: Problem) -> JSONResponse:
+    if request.url.path.startswith(openai_errors.PREFIX):
+        told = openai_errors.body_of(problem.status, problem.code, problem.detail, problem.errors)
+        return JSONResponse(told, openai_errors.status_of(problem.status, problem.code), headers=problem.headers)
     body = {
         "type": f"urn:asym:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
@@ -158,6 +162,10 @@ def register(app: FastAPI) -> None:
     @app.exception_handler(store_errors.Conflict)
     async def of_a_conflict(request: Request, error: store_errors.Conflict) -> JSONResponse:
         return respond(request, Problem(409, "conflict", str(error)))
+
+    @app.exception_handler(store_errors.Stale)
+    async def of_an_edit_too_late(request: Request, error: store_errors.Stale) -> JSONResponse:
+        return respond(request, Problem(412, "precondition-failed", str(error)))
 
     @app.exception_handler(store_errors.Forbidden)
     async def of_a_role(request: Request, error: store_errors.Forbidden) -> JSONResponse:

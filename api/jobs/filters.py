@@ -1,0 +1,48 @@
+"""The query of GET /jobs as a filter of the store."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import StringConstraints
+
+from store.job_lists import Filter
+from store.status import JobStatus
+
+Text = Annotated[str | None, Query(max_length=200)]
+Moment = Annotated[datetime | None, Query(description="RFC 3339; without an offset, UTC.")]
+
+
+def filter_of(
+    status: Annotated[list[JobStatus] | None, Query(description="Any of these; repeat it for several.")] = None,
+    tag: Annotated[
+        list[Annotated[str, StringConstraints(max_length=64)]] | None,
+        Query(max_length=8, description="All of these; repeat it for several."),
+    ] = None,
+    owner: Annotated[str | None, Query(max_length=64, description="The id of the key that made them.")] = None,
+    team: Annotated[str | None, Query(max_length=64, description="One's own: another team is a 404.")] = None,
+    text: Annotated[
+        str | None,
+        Query(max_length=200, description="Words; each must begin a word of the job's name or notes."),
+    ] = None,
+    model: Text = None,
+    preset: Text = None,
+    created_after: Moment = None,
+    created_before: Moment = None,
+) -> Filter:
+    """Of the parameters of a request."""
+    return Filter(
+        status=tuple(dict.fromkeys(status or ())),
+        tags=tuple(dict.fromkeys(tag or ())),
+        owner=owner,
+        team=team,
+        text=text,
+        model=model,
+        preset=preset,
+        created_after=_in_utc(created_after),
+        created_before=_in_utc(created_before),
+    )
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
