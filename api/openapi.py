@@ -8,6 +8,8 @@ from fastapi.routing import APIRoute
 from pydantic import ConfigDict
 from pydantic.config import JsonDict
 
+from api.links import add_links
+from api.openai.errors import OpenAIError
 from api.problems import MEDIA_TYPE, ProblemBody
 
 DESCRIPTION = """
@@ -93,8 +95,15 @@ def describe(app: FastAPI) -> dict[str, Any]:
         problem = ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(problem.pop("$defs"))
         schemas["Problem"] = {**problem, "title": "Problem"}
+        error = OpenAIError.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(error.pop("$defs"))
+        schemas["OpenAIError"] = error
         # FastAPI's own error shapes, which never leave this API.
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
+        for operation in (each for path in document["paths"].values() for each in path.values()):
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+        add_links(document)
         app.openapi_schema = document
     return app.openapi_schema

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnClause, Select, Text, cast, literal_column, select, tuple_
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnClause, ColumnElement, Select, literal_column, select, text, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from store import job_words
@@ -25,6 +24,8 @@ from store.jobs import WITHOUT_SPEC
 from store.models import Job
 from store.status import JobStatus
 
+_NEAREST = 1000
+"""Among how many jobs a search looks before it turns to the index."""
 _CLOCKS_DIFFER = timedelta(days=1)
 """Ids are made by the clocks of the API's machines, `created_at` by the database's: they agree to within this."""
 
@@ -77,38 +78,45 @@ class Filter:
     """A part of what a request in OpenAI's shape said beyond the spec."""
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A job of a list and the version of its row."""
+class Listed(NamedTuple):
+    """A job in a list: which, and the version of its row."""
 
-    job: Job
+    id: str
     version: str
 
 
-def read(
-    session: Session,
-    identity: Identity,
-    wanted: Filter,
-    sort: Sort,
-    limit: int,
-    after: str | None = None,
-    *,
-    whole: bool = False,
-) -> list[Listed]:
-    """At most `limit` jobs behind the cursor `after`. NotFound for another team; Invalid for no cursor of this order.
-
-    whole: with `spec` and `facade`.
-    """
-    options = [undefer(Job.facade)] if whole else [WITHOUT_SPEC]
-    statement = _select(identity, wanted, sort, limit, after).add_columns(Job).options(*options)
-    return [Listed(job, version) for _, version, job in session.execute(statement)]
-
-
-def versions(
+def find(
     session: Session, identity: Identity, wanted: Filter, sort: Sort, limit: int, after: str | None = None
-) -> list[tuple[str, str]]:
-    """(id, version) of what `read` would give, for a fraction of its cost."""
-    return [(id, version) for id, version in session.execute(_select(identity, wanted, sort, limit, after))]
+) -> list[Listed]:
+    """At most `limit` jobs behind the cursor `after`, in order; `read` fetches what is shown of them.
+
+    NotFound for another team; Invalid for what is no cursor of this order.
+    """
+    if wanted.team is not None and wanted.team != identity.team_id:
+        raise NotFound("team", wanted.team)
+    line = _Line(identity, sort, after)
+    page = _filtered(line.select(Job.id, ROW_VERSION), wanted).limit(limit)
+    rare = _searches(wanted)
+    if rare:
+        # How common an entry is, Postgres guesses badly, and a bad guess reads every job of the team. So: first among
+        # the nearest, where whatever is common fills a page; else through the index, since it is rare.
+        nearest = session.execute(line.select(*line.columns).offset(_NEAREST - 1).limit(1)).one_or_none()
+        if nearest is not None:
+            found = session.execute(page.where(*rare, line.up_to(nearest))).all()
+            if len(found) < limit:
+                session.execute(text("SET LOCAL enable_seqscan = off"))
+                found = session.execute(_sorted_last(line, wanted, rare).limit(limit)).all()
+            return [Listed(*row) for row in found]
+    return [Listed(*row) for row in session.execute(page.where(*rare))]
+
+
+def read(session: Session, listed: Sequence[Listed], *, whole: bool = False) -> list[Job]:
+    """What was found, in its order; without `spec`, unless whole: then with it and `facade`. Jobs that are gone since
+    are left out."""
+    options = [undefer(Job.facade)] if whole else [WITHOUT_SPEC]
+    rows = session.scalars(select(Job).where(Job.id.in_([each.id for each in listed])).options(*options))
+    jobs = {job.id: job for job in rows}
+    return [jobs[each.id] for each in listed if each.id in jobs]
 
 
 class JobVersion(NamedTuple):
@@ -138,35 +146,64 @@ def cursor(sort: Sort, job: Job) -> str:
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def _select(identity: Identity, wanted: Filter, sort: Sort, limit: int, after: str | None) -> Select[str, str]:
-    if wanted.team is not None and wanted.team != identity.team_id:
-        raise NotFound("team", wanted.team)
-    statement = select(Job.id, ROW_VERSION).where(of_team(identity, Job)).limit(limit)
-    place: Any = Job.id if sort.column is None else tuple_(sort.column, Job.id)
-    if after is not None:
-        behind = after if sort.column is None else tuple_(*_place(sort, after))
-        statement = statement.where(place < behind if sort.descends else place > behind)
-    order = [Job.id] if sort.column is None else [sort.column, Job.id]
-    statement = statement.order_by(*(each.desc() if sort.descends else each for each in order))
-    if sort.column is Job.finished_at:
-        statement = statement.where(Job.finished_at.is_not(None))
-    return _filtered(statement, wanted)
+def _sorted_last(line: "_Line", wanted: Filter, rare: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
+    """Everything that is found, and only then its order, so that no index of the order is read in its place."""
+    places = [column.label(f"place_{number}") for number, column in enumerate(line.columns)]
+    unsorted = _filtered(line.select(Job.id, ROW_VERSION.label("version"), *places), wanted).where(*rare)
+    found = unsorted.order_by(None).offset(0).subquery()
+    return line.ordered(select(found.c.id, found.c.version), [found.c[place.name] for place in places])
 
 
-def _filtered(statement: Select[str, str], wanted: Filter) -> Select[str, str]:
+class _Line:
+    """A team's jobs in some order, behind some place."""
+
+    def __init__(self, identity: Identity, sort: Sort, after: str | None) -> None:
+        self._identity = identity
+        self._sort = sort
+        self._behind: Any = None
+        if after is not None:
+            self._behind = after if sort.column is None else tuple_(*_place(sort, after))
+        self.columns: list[InstrumentedAttribute[Any]] = [Job.id] if sort.column is None else [sort.column, Job.id]
+        """What it is ordered by."""
+        self._at: Any = Job.id if sort.column is None else tuple_(*self.columns)
+
+    def select(self, *columns: ColumnElement[Any] | InstrumentedAttribute[Any]) -> Select[*tuple[Any, ...]]:
+        statement = select(*columns).where(of_team(self._identity, Job))
+        if self._behind is not None:
+            descends = self._sort.descends
+            statement = statement.where(self._at < self._behind if descends else self._at > self._behind)
+        if self._sort.column is Job.finished_at:
+            statement = statement.where(Job.finished_at.is_not(None))
+        return self.ordered(statement, self.columns)
+
+    def ordered(
+        self, statement: Select[*tuple[Any, ...]], columns: Sequence[ColumnElement[Any] | InstrumentedAttribute[Any]]
+    ) -> Select[*tuple[Any, ...]]:
+        return statement.order_by(*(each.desc() if self._sort.descends else each for each in columns))
+
+    def up_to(self, place: Sequence[Any]) -> ColumnElement[bool]:
+        """The condition for what stands before this place, or at it. place: values of `columns`."""
+        bound = place[0] if self._sort.column is None else tuple_(*place)
+        found: ColumnElement[bool] = self._at >= bound if self._sort.descends else self._at <= bound
+        return found
+
+
+def _searches(wanted: Filter) -> list[ColumnElement[bool]]:
+    """The conditions that no order of jobs helps with."""
+    conditions = [job_words.holds(Job.tags, list(wanted.tags)), job_words.found_by(wanted.text or "")]
+    if wanted.facade is not None:
+        conditions.append(Job.facade.contains(wanted.facade))
+    return [condition for condition in conditions if condition is not None]
+
+
+def _filtered(statement: Select[*tuple[Any, ...]], wanted: Filter) -> Select[*tuple[Any, ...]]:
     if len(wanted.status) == 1:
         statement = statement.where(Job.status == wanted.status[0])
     elif wanted.status:
         statement = statement.where(Job.status.in_(wanted.status))
-    if wanted.tags:
-        statement = statement.where(Job.tags.op("@>")(cast(list(wanted.tags), ARRAY(Text))))
-    if wanted.text is not None and job_words.of(wanted.text):
-        statement = statement.where(job_words.found_by(wanted.text))
     for column, value in ((Job.created_by, wanted.owner), (Job.model, wanted.model), (Job.preset, wanted.preset)):
         if value is not None:
             statement = statement.where(column == value)
-    if wanted.facade is not None:
-        statement = statement.where(Job.facade.contains(wanted.facade))
     if wanted.created_after is not None:
         earliest = first_id("job", _shifted(wanted.created_after, -_CLOCKS_DIFFER))
         statement = statement.where(Job.created_at >= wanted.created_after, Job.id >= earliest)

@@ -66,7 +66,7 @@ def create(
             demand=str(demand),
             model=spec.model.id,
             preset=spec.algorithm.preset,
-            words=job_words.lexemes(spec.name, notes),
+            words=job_words.beginnings(spec.name, notes),
             **beside,
             priority=spec.resources.priority,
             max_runtime=spec.resources.max_runtime,
@@ -175,7 +175,7 @@ def edit(
         for each, value in changes.items():
             setattr(job, each, value)
         job.edits += 1
-        job.words = job_words.lexemes(job.name, job.notes)
+        job.words = job_words.beginnings(job.name, job.notes)
         session.flush()
     return job
 

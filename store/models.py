@@ -24,7 +24,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from store.status import LEASED, TERMINAL, JobStatus
@@ -67,6 +67,8 @@ _LEASED = text("status in ({})".format(", ".join(f"'{status}'" for status in sor
 _QUEUED = text(f"status = '{JobStatus.QUEUED}'")
 _ENDED = text("status in ({})".format(", ".join(f"'{status}'" for status in sorted(TERMINAL))))
 _TO_TIDY = text(f"{_ENDED} AND (tidied_at IS NULL OR deleted_at IS NOT NULL)")
+_AT_ONCE = {"fastupdate": "off"}
+"""Of a GIN index: no list of pending entries, which every search would have to go through."""
 _ORDER = (text("priority DESC"), "queued_at", "id")
 """In which queued jobs of one team are taken."""
 
@@ -195,9 +197,9 @@ class Job(Base):
         Index(None, "team_id", "model", "id"),
         Index(None, "team_id", "preset", "id"),
         Index("ix_jobs_finished", "team_id", "finished_at", "id", postgresql_where=text("finished_at IS NOT NULL")),
-        Index("ix_jobs_tags", "tags", postgresql_using="gin"),
-        Index("ix_jobs_words", "words", postgresql_using="gin"),
-        Index("ix_jobs_facade", "facade", postgresql_using="gin"),
+        Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_with=_AT_ONCE),
+        Index("ix_jobs_words", "words", postgresql_using="gin", postgresql_with=_AT_ONCE),
+        Index("ix_jobs_facade", "facade", postgresql_using="gin", postgresql_with=_AT_ONCE),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -218,8 +220,10 @@ class Job(Base):
     notes: Mapped[str] = mapped_column(server_default="")
     edits: Mapped[int] = mapped_column(server_default="0")
     """How often name, tags or notes were changed: what an edit is held against (store.jobs.edit)."""
-    words: Mapped[Any] = mapped_column(TSVECTOR, server_default="", deferred=True, deferred_raiseload=True)
-    """Those of the name and the notes, for searching (store.job_lists)."""
+    words: Mapped[list[str]] = mapped_column(
+        ARRAY(Text), server_default=text("'{}'"), deferred=True, deferred_raiseload=True
+    )
+    """Every beginning of those of the name and the notes, for searching (store.job_words)."""
     accuracy: Mapped[float | None]
     """The last step's group/accuracy."""
     facade: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), deferred=True)

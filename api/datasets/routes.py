@@ -75,6 +75,7 @@ def list_datasets(
 
 @router.get("/{dataset_id}", responses=problems(404))
 def get_dataset(dataset_id: str, state: State, caller: Caller) -> DatasetOut:
+    """One data set."""
     with state.database.transaction() as session:
         return DatasetOut.of(datasets.get(session, caller, dataset_id))
 

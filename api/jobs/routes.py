@@ -125,14 +125,14 @@ def list_jobs(
     """The team's jobs, newest first unless sorted otherwise, that meet every filter."""
     asked = (wanted, sort, limit + 1, after)
     with state.database.transaction() as session:
-        if if_none_match is not None:
-            tag = conditional.tag_of(caller, asked, job_lists.versions(session, caller, *asked))
-            if conditional.holds(if_none_match, tag):
-                return conditional.not_modified(tag)
-        rows = job_lists.read(session, caller, *asked)
-        owners = jobs.owners(session, [row.job for row in rows])
-    conditional.mark(response, conditional.tag_of(caller, asked, [(row.job.id, row.version) for row in rows]))
-    return page(rows, limit, lambda row: JobSummary.of(row.job, owners), lambda row: job_lists.cursor(sort, row.job))
+        found = job_lists.find(session, caller, *asked)
+        tag = conditional.tag_of(caller, asked, found)
+        if conditional.holds(if_none_match, tag):
+            return conditional.not_modified(tag)
+        rows = job_lists.read(session, found)
+        owners = jobs.owners(session, rows)
+    conditional.mark(response, tag)
+    return page(rows, limit, lambda job: JobSummary.of(job, owners), lambda job: job_lists.cursor(sort, job))
 
 
 @router.get("/{job_id}", response_model=JobOut, responses={**conditional.NOT_MODIFIED, **problems(404)})

@@ -11,11 +11,11 @@ a verifier of ours gets the one and the other, and no text made of both.
 import re
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from api.problems import Problem, invalid
 
-PLACE = ["body", "method", "reinforcement", "grader"]
+PLACE = ("body", "method", "reinforcement", "grader")
 
 _INPUT = re.compile(r"\s*\{\{\s*sample\.output_text\s*\}\}\s*")
 _REFERENCE = re.compile(r"\s*\{\{\s*item\.([A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,7})\s*\}\}\s*")
@@ -39,7 +39,8 @@ _REFUSED = {
     "http:NAME",
 }
 
-Template = Annotated[str, StringConstraints(max_length=1000)]
+# Graders that are refused by their type have other things there; they are told that, and not of the form of these.
+Template = Annotated[Any, WithJsonSchema({"type": "string", "maxLength": 1000})]
 
 
 class Grader(BaseModel):
@@ -62,8 +63,8 @@ class Grader(BaseModel):
 
     type: str = Field(max_length=64)
     name: str = Field(default="grader", max_length=200)
-    input: Template | None = None
-    reference: Template | None = None
+    input: Template = None
+    reference: Template = None
     operation: Literal["eq", "ne", "like", "ilike"] | None = None
     evaluation_metric: Annotated[str, StringConstraints(max_length=64)] | None = None
     pass_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
@@ -88,9 +89,9 @@ def verifier_of(grader: Grader) -> Graded:
     unknown = sorted(set(grader.model_extra or {}) - known)
     if unknown:
         raise _refused(unknown[0], "unknown key")
-    if grader.input is None or not _INPUT.fullmatch(grader.input):
+    if not isinstance(grader.input, str) or not _INPUT.fullmatch(grader.input):
         raise _refused("input", "must be {{sample.output_text}}, the whole response")
-    found = _REFERENCE.fullmatch(grader.reference or "")
+    found = _REFERENCE.fullmatch(grader.reference) if isinstance(grader.reference, str) else None
     if found is None:
         raise _refused("reference", "must be one field of the row as it is, e.g. {{item.answer}}")
     return Graded(_string_check(grader) if grader.type == "string_check" else _similarity(grader), found[1])

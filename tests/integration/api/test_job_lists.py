@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
+from store import job_words
 from store.access import Role
 from store.ids import new_id
 from store.status import JobStatus
@@ -109,7 +110,7 @@ def many(member, make_job, database):
                 "at": datetime.now(UTC) - timedelta(minutes=count - number),
                 "preset": "grpo" if number % 4 else "asymgrpo",
                 "tags": [f"t{number % 10}"],
-                "words": [f"run{number % 7}", "gsm8k", f"v{number % 3}"],
+                "words": job_words.beginnings(f"run-{number % 7} gsm8k_v{number % 3}", ""),
             }
             for number in range(count)
         ]
@@ -121,7 +122,7 @@ def many(member, make_job, database):
                 SELECT row.id, old.team_id, old.created_by, row.name, row.status, old.spec, old.demand, old.model, 3, 5,
                        row.at, CASE WHEN row.status <> 'queued' THEN row.at END, row.preset,
                        ARRAY(SELECT jsonb_array_elements_text(row.tags)),
-                       array_to_tsvector(ARRAY(SELECT jsonb_array_elements_text(row.words)))
+                       ARRAY(SELECT jsonb_array_elements_text(row.words))
                 FROM jobs AS old, jsonb_to_recordset(CAST(:rows AS jsonb)) AS row
                     (id text, name text, status text, at timestamptz, preset text, tags jsonb, words jsonb)
                 WHERE old.id = :template
