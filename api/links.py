@@ -16,7 +16,7 @@ _OPENAI_JOB = tuple(
 
 _SPEC = {
     "name": "linked",
-    "model": {"id": "builtin/tiny-arith"},
+    "model": {"id": "builtin/smollm2-135m-instruct"},
     "data": {"train": "$response.body#/id"},
     "reward": {"kind": "exact"},
     "optim": {"prompts_per_step": 1},
@@ -28,7 +28,7 @@ _GRADER = {
     "reference": "{{item.answer}}",
 }
 _FINE_TUNING = {
-    "model": "builtin/tiny-arith",
+    "model": "builtin/smollm2-135m-instruct",
     "training_file": "$response.body#/id",
     "method": {"type": "reinforcement", "reinforcement": {"grader": _GRADER}},
 }

@@ -151,8 +151,13 @@ def register(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_starlette(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            # FastAPI's, for a body whose bytes are not text. Here what is wrong with a body is a 422.
+            return respond(request, invalid(["body"], "not JSON in UTF-8"))
         code = HTTPStatus(error.status_code).name.lower().replace("_", "-")
         headers = dict(error.headers) if error.headers else None
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = {"Allow": ", ".join(_methods_of(request))}
         return respond(request, Problem(error.status_code, code, str(error.detail), headers=headers))
 
     @app.exception_handler(store_errors.NotFound)
@@ -189,6 +194,13 @@ def register(app: FastAPI) -> None:
     for away in DATABASE_AWAY:
         app.add_exception_handler(away, _of_a_database_away)
     app.add_exception_handler(Exception, _of_a_bug)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What may be asked of the path; Starlette's own answer knows only the first of its routes."""
+    asked = request.scope.get("route")
+    routes = [route for route in request.app.routes if getattr(route, "path", None) == getattr(asked, "path", "")]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _of_a_database_away(request: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,7 @@ which finds any substring, is not part of the embedded Postgres.)
 
 import re
 
-from sqlalchemy import ColumnElement, Text, literal
+from sqlalchemy import ColumnElement, Text, false, literal
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -34,6 +34,8 @@ def holds(column: InstrumentedAttribute[list[str]], entries: list[str]) -> Colum
     """The condition that an array holds all of these; None for none."""
     if not entries:
         return None
+    if any("\0" in entry for entry in entries):  # which no text in Postgres has, nor may a statement
+        return false()
     # Within the statement and not parameters of it: the plan depends on how common they are.
     return column.op("@>")(array([literal(entry, Text, literal_execute=True) for entry in entries]))
 

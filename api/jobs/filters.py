@@ -1,16 +1,29 @@
 """The query of GET /jobs as a filter of the store."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from store.job_lists import Filter
 from store.status import JobStatus
 
+_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
+
+
+def _written_out(value: object) -> object:
+    # pydantic would take a number for seconds since 1970, and a date for its midnight.
+    if isinstance(value, str) and not _DATE_AND_TIME.match(value):
+        raise ValueError("must be a date and a time, e.g. 2026-01-15T09:30:00Z")
+    return value
+
+
 Text = Annotated[str | None, Query(max_length=200)]
-Moment = Annotated[datetime | None, Query(description="RFC 3339; without an offset, UTC.")]
+Moment = Annotated[
+    datetime | None, BeforeValidator(_written_out), Query(description="RFC 3339; without an offset, UTC.")
+]
 
 
 def filter_of(

@@ -202,6 +202,18 @@ def test_filters_are_met_all_at_once(member, caller, many):
     assert ids(stranger.get("/jobs", params={"owner": member.key.identity.key_id})) == []
 
 
+def test_a_search_is_a_value_and_never_a_part_of_the_statement(member, make_job):
+    """The entries stand in the statement itself: U+0000 once cut it off, which was a 500."""
+    job = make_job(member)
+    tags = ["it's", 'a "b"', "a\\'b", "100%", "%s", ":x", "é'); --", "$$"]
+    for tag in tags:
+        member.request("PATCH", f"/jobs/{job['id']}", json={"tags": [tag]})
+        assert ids(member.get("/jobs", params={"tag": tag})) == [job["id"]], tag
+    for nothing in ("a\0b", "\0", "{}", "{a,b}", "'", "\\"):
+        assert ids(member.get("/jobs", params={"tag": nothing})) == [], nothing
+    assert ids(member.get("/jobs", params={"text": "addi\0tions"})) == []
+
+
 def test_a_word_of_a_renamed_job_is_found(member, make_job):
     job = make_job(member, name="gsm8k-asym_v2")
     for found in ("asym", "V2", "gsm8k asym", "GSM"):
