@@ -102,9 +102,7 @@ def ids(
     return list(session.scalars(_page(select(Dataset.id), identity, limit, after, name)))
 
 
-def _page(
-    statement: Select[Any], identity: Identity, limit: int, after: str | None, name: str | None
-) -> Select[Any]:
+def _page(statement: Select[Any], identity: Identity, limit: int, after: str | None, name: str | None) -> Select[Any]:
     statement = statement.where(of_team(identity, Dataset), Dataset.deleted_at.is_(None))
     statement = statement.order_by(Dataset.id.desc()).limit(limit)
     if name is not None:

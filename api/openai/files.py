@@ -1,7 +1,6 @@
 """/v1/files: data sets as OpenAI's files. An id is the data set's own: either interface shows what the other made."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Query, Request, Response
@@ -26,7 +25,6 @@ from trainer.spec.job import Columns
 
 PURPOSE = "fine-tune"
 PROMPTS = "messages"
-_MOST_LINE_BYTES = 2**20
 
 router = APIRouter(prefix="/v1/files", tags=["OpenAI"], responses=responses())
 
@@ -168,7 +166,7 @@ def openai_delete_file(file_id: str, state: State, member: Member) -> FileDelete
     return FileDeleted(id=file_id)
 
 
-def _columns(form: UploadForm, path: Path) -> Columns:
+def _columns(form: UploadForm, head: bytes) -> Columns:
     """Of a file with `messages`: these, and the field that a grader is most likely to name.
 
     Which field the grader does name is known only with the job, which then reads the file anew with that one.
@@ -176,10 +174,8 @@ def _columns(form: UploadForm, path: Path) -> Columns:
     purpose = form.text("purpose")
     if purpose != PURPOSE:
         raise invalid(["body", "purpose"], "is missing" if purpose is None else f"must be {PURPOSE}")
-    with path.open("rb") as file:
-        line = file.readline(_MOST_LINE_BYTES)
     try:
-        row = json.loads(line)
+        row = json.loads(head.partition(b"\n")[0])
     except (ValueError, RecursionError):  # the inspection tells of it
         return Columns()
     if not isinstance(row, dict) or PROMPTS not in row:
