@@ -2,13 +2,14 @@
 
     pip install openai
     asym up                                  # in another terminal; writes the address and the key to ASYM_HOME
-    python examples/openai_client.py
+    python examples/openai_client.py [STEPS]
 
 A 0.9 M-parameter model learns two-digit additions, in about two minutes on a CPU.
 """
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def as_chat(path: Path) -> bytes:
     return "".join(json.dumps(chat) + "\n" for chat in chats).encode()
 
 
-def main() -> None:
+def main(steps: int = 60) -> None:
     client = connect()
     train = client.files.create(file=("train.jsonl", as_chat(HERE / "additions-train.jsonl")), purpose="fine-tune")
     test = client.files.create(file=("test.jsonl", as_chat(HERE / "additions-eval.jsonl")), purpose="fine-tune")
@@ -57,7 +58,7 @@ def main() -> None:
             },
         },
         # Beyond OpenAI's shape: any part of a job spec.
-        extra_body={"asym": {"rollout": {"max_new_tokens": 6}, "train": {"steps": 60}}},
+        extra_body={"asym": {"rollout": {"max_new_tokens": 6}, "train": {"steps": steps}}},
     )
     print(job.id, job.status)
     seen: set[str] = set()
@@ -76,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -1,8 +1,11 @@
 """Files, jobs, events, checkpoints and models through the official client."""
 
+import subprocess
+import sys
+
 import httpx
 
-from tests.integration.openai.conftest import GRADER, jsonl, method, sums
+from tests.integration.openai.conftest import GRADER, ROOT, jsonl, method, sums
 
 
 def test_a_run_from_upload_to_checkpoints(client, create, worker, wait_until, url, key):
@@ -117,3 +120,19 @@ def test_models_are_listed(client):
     models = {model.id: model.owned_by for model in client.models.list()}
     assert models["builtin/tiny-arith"] == "builtin"
     assert client.models.retrieve("builtin/tiny-arith").id == "builtin/tiny-arith"
+
+
+def test_the_example_runs(client, worker, url, key, environment):
+    worker()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "openai_client.py"), "2"],
+        env=environment | {"ASYM_API_URL": url, "ASYM_API_KEY": key.plain},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = client.fine_tuning.jobs.list()
+    assert done.stdout.splitlines()[-1] == f"succeeded job/{job.id}@2"
+    assert "step 2 of 2" in done.stdout
