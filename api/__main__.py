@@ -5,6 +5,7 @@ Serves the HTTP interface until SIGTERM or SIGINT. Needs ASYM_DATABASE_URL; the 
 
 import argparse
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from api.state import ApiState
 from store.errors import SettingsError
 
 SHUTDOWN_SECONDS = 10
+MOST_FILES = 65_536
 
 
 class Server(uvicorn.Server):
@@ -29,6 +31,14 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._state.feeds.close()
         await super().shutdown(sockets)
+
+
+def raise_file_limit() -> None:
+    """As many open files as the system lets this process have: every watcher of a stream is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main() -> int:
@@ -52,6 +62,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # It reports the obvious each time the schema's version is read, which /readyz does.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    raise_file_limit()
     try:
         app = create_app()
     except SettingsError as error:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from anyio import to_thread
 from fastapi import FastAPI
 
-from api import health, openapi, problems
+from api import health, openapi, problems, telemetry
 from api.background import running, sweep_regularly
 from api.cluster import routes as cluster
 from api.datasets import routes as datasets
@@ -19,6 +19,9 @@ from api.history import routes as history
 from api.jobs import routes as jobs
 from api.keys import routes as keys
 from api.metrics import routes as metrics
+from api.openai import files as openai_files
+from api.openai import jobs as openai_jobs
+from api.openai import models as openai_models
 from api.request_bodies import BodyBounds
 from api.state import POOL_SIZE, ApiState
 from store.settings import Settings
@@ -27,8 +30,10 @@ MAX_JSON_BYTES = 2**20
 MULTIPART_BYTES = 2**20
 """What an upload may have besides its file: boundaries, headers, text parts."""
 
+UPLOADS = ("/datasets", "/v1/files")
+
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
-"""The paths that ask for no key."""
+"""The paths that ask for no key. (/metrics asks for a token of its own: api.telemetry.)"""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -48,10 +53,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.register(app)
     app.add_middleware(
         BodyBounds,
-        limits={"/datasets": state.settings.max_upload_bytes + MULTIPART_BYTES},
+        limits=dict.fromkeys(UPLOADS, state.settings.max_upload_bytes + MULTIPART_BYTES),
         default=MAX_JSON_BYTES,
     )
-    for domain in (datasets, jobs, metrics, events, history, keys, cluster, health):
+    app.add_middleware(telemetry.Telemetry, state=state)
+    openai = (openai_files, openai_jobs, openai_models)
+    for domain in (datasets, jobs, metrics, events, history, keys, cluster, health, telemetry, *openai):
         app.include_router(domain.router)
     return app
 

@@ -8,12 +8,14 @@ from fastapi.routing import APIRoute
 from pydantic import ConfigDict
 from pydantic.config import JsonDict
 
+from api.links import add_links
+from api.openai.errors import OpenAIError
 from api.problems import MEDIA_TYPE, ProblemBody
 
 DESCRIPTION = """
 Training-as-a-service for RLVR: upload a data set, POST a job, watch its metrics.
 
-Send `Authorization: Bearer asym_...` with every request but `/healthz` and `/readyz`. Errors are
+Send `Authorization: Bearer asym_...` with every request but `/healthz`, `/readyz` and `/metrics`. Errors are
 `application/problem+json` (RFC 9457); `errors` names the fields at fault. Another team's object answers 404.
 """
 
@@ -50,6 +52,7 @@ _PROBLEMS = {
     "403": "The key's role does not allow it.",
     "404": "No such object, or another team's.",
     "409": "It contradicts the object's present state.",
+    "412": "It was edited since (`If-Match`).",
     "413": "Too large, or more than the team may keep on disk.",
     "415": "Another media type than the one asked for.",
     "422": "A value is not acceptable; `errors` names the field.",
@@ -92,8 +95,15 @@ def describe(app: FastAPI) -> dict[str, Any]:
         problem = ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(problem.pop("$defs"))
         schemas["Problem"] = {**problem, "title": "Problem"}
+        error = OpenAIError.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(error.pop("$defs"))
+        schemas["OpenAIError"] = error
         # FastAPI's own error shapes, which never leave this API.
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
+        for operation in (each for path in document["paths"].values() for each in path.values()):
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+        add_links(document)
         app.openapi_schema = document
     return app.openapi_schema

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import exc as database_errors
 from starlette.exceptions import HTTPException
 
+from api.openai import errors as openai_errors
 from api.spec_errors import request_errors
 from store import errors as store_errors
 
@@ -122,6 +123,9 @@ def all_missing(errors: Sequence[Mapping[str, Any]]) -> Problem:
 
 
 def respond(request: Request, problem: Problem) -> JSONResponse:
+    if request.url.path.startswith(openai_errors.PREFIX):
+        told = openai_errors.body_of(problem.status, problem.code, problem.detail, problem.errors)
+        return JSONResponse(told, openai_errors.status_of(problem.status, problem.code), headers=problem.headers)
     body = {
         "type": f"urn:asym:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
@@ -147,8 +151,13 @@ def register(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_starlette(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            # FastAPI's, for a body whose bytes are not text. Here what is wrong with a body is a 422.
+            return respond(request, invalid(["body"], "not JSON in UTF-8"))
         code = HTTPStatus(error.status_code).name.lower().replace("_", "-")
         headers = dict(error.headers) if error.headers else None
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = {"Allow": ", ".join(_methods_of(request))}
         return respond(request, Problem(error.status_code, code, str(error.detail), headers=headers))
 
     @app.exception_handler(store_errors.NotFound)
@@ -158,6 +167,10 @@ def register(app: FastAPI) -> None:
     @app.exception_handler(store_errors.Conflict)
     async def of_a_conflict(request: Request, error: store_errors.Conflict) -> JSONResponse:
         return respond(request, Problem(409, "conflict", str(error)))
+
+    @app.exception_handler(store_errors.Stale)
+    async def of_an_edit_too_late(request: Request, error: store_errors.Stale) -> JSONResponse:
+        return respond(request, Problem(412, "precondition-failed", str(error)))
 
     @app.exception_handler(store_errors.Forbidden)
     async def of_a_role(request: Request, error: store_errors.Forbidden) -> JSONResponse:
@@ -181,6 +194,13 @@ def register(app: FastAPI) -> None:
     for away in DATABASE_AWAY:
         app.add_exception_handler(away, _of_a_database_away)
     app.add_exception_handler(Exception, _of_a_bug)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What may be asked of the path; Starlette's own answer knows only the first of its routes."""
+    asked = request.scope.get("route")
+    routes = [route for route in request.app.routes if getattr(route, "path", None) == getattr(asked, "path", "")]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _of_a_database_away(request: Request, error: Exception) -> JSONResponse:

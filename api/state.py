@@ -1,5 +1,6 @@
 """What every request of one API process shares."""
 
+import secrets
 from typing import Annotated, cast
 
 from anyio import CapacityLimiter
@@ -7,6 +8,7 @@ from fastapi import Depends, Request
 
 from api.events.feed import Feeds
 from api.metrics.cache import Answers
+from api.measured import LatestCensus, Measured
 from store import doorbell, schema
 from store.artifacts import Artifacts
 from store.database import Database
@@ -36,6 +38,10 @@ class ApiState:
         self.artifacts = Artifacts(settings.artifacts)
         self.feeds = Feeds()
         self.answers = Answers(METRICS_CACHE_BYTES)
+        self.measured = Measured()
+        self.census = LatestCensus(self.database)
+        self.started = secrets.token_hex(8)
+        """Another one for every process."""
         self.inspections = CapacityLimiter(INSPECTIONS_AT_ONCE)
         self.early_inspections = CapacityLimiter(EARLY_INSPECTIONS_AT_ONCE)
 

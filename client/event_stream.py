@@ -1,14 +1,15 @@
-"""A job's events as they happen: server-sent events, taken up again where they broke off until the job has ended."""
+"""A job's events and log as they come: server-sent events, taken up where they broke off until the job has ended."""
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from httpx_sse import EventSource, ServerSentEvent
 
 from client.errors import AsymError, Unreachable
-from client.results import JobEvent
+from client.results import JobEvent, LogLine
 from client.transport import PASSING, Transport
 
 SILENCE_SECONDS = 60.0
@@ -24,20 +25,33 @@ def stream_events(transport: Transport, job_id: str, after: int) -> Iterator[Job
 
     AsymError when the job is not there; Unreachable when the API stays away for a minute.
     """
+    return _stream(transport, f"/jobs/{job_id}/events", after)
+
+
+def stream_logs(transport: Transport, job_id: str, after: int) -> Iterator[LogLine]:
+    """The same for the lines of its log."""
+    return _stream(transport, f"/jobs/{job_id}/logs", after)
+
+
+def _stream(transport: Transport, path: str, after: int) -> Iterator[Any]:
+    """Every message with an id above `after`, decoded.
+
+    AsymError when the job is not there; Unreachable when the API stays away for a minute.
+    """
     last = after
     away_since: float | None = None
     while True:
         try:
-            with _connection(transport, job_id, last) as messages:
+            with _connection(transport, path, last) as messages:
                 for message in messages:
                     away_since = None
                     if message.event == "end":
                         return
                     if not message.data:
                         continue  # a keep-alive behind a message with an id: httpx-sse shows it as an empty one
-                    event: JobEvent = json.loads(message.data)
-                    last = event["id"]
-                    yield event
+                    told = json.loads(message.data)
+                    last = told["id"]
+                    yield told
         except AsymError as error:
             if not (isinstance(error, Unreachable) or error.status in PASSING):
                 raise
@@ -48,7 +62,7 @@ def stream_events(transport: Transport, job_id: str, after: int) -> Iterator[Job
 
 
 @contextmanager
-def _connection(transport: Transport, job_id: str, last: int) -> Iterator[Iterator[ServerSentEvent]]:
+def _connection(transport: Transport, path: str, last: int) -> Iterator[Iterator[ServerSentEvent]]:
     headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Last-Event-ID": str(last)}
-    with transport.stream(f"/jobs/{job_id}/events", headers=headers, read_timeout=SILENCE_SECONDS) as response:
+    with transport.stream(path, headers=headers, read_timeout=SILENCE_SECONDS) as response:
         yield EventSource(response).iter_sse()

@@ -66,6 +66,18 @@ class Job(TypedDict):
     """The job whose spec it was made of."""
     retry_of: str | None
     """The ended job that it goes on for."""
+    model: str
+    preset: str
+    labels: list[str]
+    """What it asks of a worker."""
+    tags: list[str]
+    accuracy: float | None
+    """Of the last step's rollouts."""
+    created_by: str
+    owner: str
+    """The name of the key `created_by`."""
+    notes: NotRequired[str]
+    """Lists leave it out, too."""
     spec: NotRequired[dict[str, Any]]
     """The resolved spec; lists leave it out."""
     preflight: NotRequired[dict[str, Any] | None]

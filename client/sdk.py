@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
-from client import event_stream
+from client import download, event_stream
 from client.credentials import find_credentials
 from client.results import (
     TERMINAL,
@@ -136,9 +136,25 @@ class Asym:
         result: Validation = self._transport.json("POST", "/jobs/validate", body=dict(spec), repeatable=True)
         return result
 
-    def jobs(self, *, status: Status | None = None, limit: int | None = None) -> Iterator[Job]:
-        """Newest first; stops after `limit` when given."""
-        return self._all("/jobs", {"status": status}, limit)
+    def jobs(
+        self,
+        *,
+        status: Status | Sequence[Status] | None = None,
+        tags: Sequence[str] = (),
+        text: str | None = None,
+        model: str | None = None,
+        preset: str | None = None,
+        owner: str | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Newest first, unless sorted otherwise (`name`, `-finished`, ...); stops after `limit` when given.
+
+        tags: those that have all of them. text: words that words of the name or the notes begin with. owner: the id
+        of the key that made them.
+        """
+        wanted = {"status": status, "tag": list(tags) or None, "text": text, "model": model, "preset": preset}
+        return self._all("/jobs", {**wanted, "owner": owner, "sort": sort}, limit)
 
     def jobs_page(self, *, limit: int = 50, after: str | None = None, status: Status | None = None) -> Page[Job]:
         params = {"limit": limit, "after": after, "status": status}
@@ -147,6 +163,20 @@ class Asym:
 
     def job(self, job_id: str) -> Job:
         result: Job = self._transport.json("GET", f"/jobs/{job_id}")
+        return result
+
+    def edit_job(
+        self,
+        job_id: str,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        notes: str | None = None,
+    ) -> Job:
+        """Change what a job is called and what is said of it; None leaves a thing as it is."""
+        given = {"name": name, "tags": None if tags is None else list(tags), "notes": notes}
+        body = {field: value for field, value in given.items() if value is not None}
+        result: Job = self._transport.json("PATCH", f"/jobs/{job_id}", body=body, repeatable=True)
         return result
 
     def cancel(self, job_id: str) -> Job:
@@ -255,6 +285,14 @@ class Asym:
         params = {"after": after, "limit": limit}
         result: Page[LogLine] = self._transport.json("GET", f"/jobs/{job_id}/logs", params=params)
         return result
+
+    def stream_logs(self, job_id: str, *, after: int = 0) -> Iterator[LogLine]:
+        """Lines as they are written, each once, through broken connections, until the job has ended."""
+        return event_stream.stream_logs(self._transport, job_id, after)
+
+    def download_checkpoint(self, job_id: str, step: int, to: Path | str = ".") -> Path:
+        """The checkpoint's model as a Hugging Face folder below `to`; the folder. AsymError 404 when it is gone."""
+        return download.download_checkpoint(self._transport, job_id, step, Path(to))
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         return list(self._all(f"/jobs/{job_id}/checkpoints", {}, None))

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import Select, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from store import usage
@@ -92,15 +92,22 @@ def list_page(
     session: Session, identity: Identity, limit: int, after: str | None = None, name: str | None = None
 ) -> list[Dataset]:
     """Newest first, from the one behind `after` on; with `name`, its versions."""
-    statement = (
-        select(Dataset)
-        .where(of_team(identity, Dataset), Dataset.deleted_at.is_(None))
-        .order_by(Dataset.id.desc())
-        .limit(limit)
-    )
+    return list(session.scalars(_page(select(Dataset), identity, limit, after, name)))
+
+
+def ids(
+    session: Session, identity: Identity, limit: int, after: str | None = None, name: str | None = None
+) -> list[str]:
+    """Of what `list_page` gives, for a fraction of its cost."""
+    return list(session.scalars(_page(select(Dataset.id), identity, limit, after, name)))
+
+
+def _page(statement: Select[Any], identity: Identity, limit: int, after: str | None, name: str | None) -> Select[Any]:
+    statement = statement.where(of_team(identity, Dataset), Dataset.deleted_at.is_(None))
+    statement = statement.order_by(Dataset.id.desc()).limit(limit)
     if name is not None:
         statement = statement.where(Dataset.name == name)
-    return list(session.scalars(statement if after is None else statement.where(Dataset.id < after)))
+    return statement if after is None else statement.where(Dataset.id < after)
 
 
 def column_mappings(session: Session, identity: Identity, dataset_ids: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -30,6 +30,10 @@ class Conflict(StoreError):  # noqa: N818
     """The object is in a state that does not allow this."""
 
 
+class Stale(StoreError):  # noqa: N818
+    """The object was changed since the caller looked at it."""
+
+
 class Forbidden(StoreError):  # noqa: N818
     """The key's role does not allow this."""
 

@@ -3,6 +3,7 @@
 import secrets
 import threading
 import time
+from datetime import datetime
 from typing import Literal
 
 Kind = Literal["job", "ds", "key", "team", "worker", "sweep"]
@@ -24,4 +25,14 @@ def new_id(kind: Kind) -> str:
         fresh = (time.time_ns() // 1_000_000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
         _last = max(fresh, _last + 1)
         value = _last
+    return _written(kind, value)
+
+
+def first_id(kind: Kind, moment: datetime) -> str:
+    """The smallest id that can have been made at this moment, by a clock that is right. For bounds, not for objects."""
+    milliseconds = min(max(round(moment.timestamp() * 1000), 0), 2**48 - 1)
+    return _written(kind, milliseconds << _RANDOM_BITS)
+
+
+def _written(kind: Kind, value: int) -> str:
     return f"{kind}_" + "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))

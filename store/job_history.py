@@ -10,6 +10,8 @@ from sqlalchemy import Text, cast, select, tuple_
 from sqlalchemy.orm import Session
 
 from store.access import Identity, find
+from store.checkpoints import usable
+from store.errors import NotFound
 from store.jobs import WITHOUT_SPEC
 from store.models import Checkpoint, Job, JobEvent, JobLog, JobMetric, Rollout
 
@@ -28,6 +30,13 @@ def events_after(session: Session, identity: Identity, job_id: str, after: int, 
     _check(session, identity, job_id)
     statement = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after)
     return list(session.scalars(statement.order_by(JobEvent.id).limit(limit)))
+
+
+def events_before(session: Session, identity: Identity, job_id: str, before: int | None, limit: int) -> list[JobEvent]:
+    """Newest first, those with an id below `before` (None: from the last)."""
+    _check(session, identity, job_id)
+    statement = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id.desc()).limit(limit)
+    return list(session.scalars(statement if before is None else statement.where(JobEvent.id < before)))
 
 
 def logs_after(session: Session, identity: Identity, job_id: str, after: int, limit: int) -> list[JobLog]:
@@ -100,6 +109,16 @@ def checkpoints(session: Session, identity: Identity, job_id: str) -> list[Check
     """By step, those that were deleted or superseded included: their rows say so."""
     _check(session, identity, job_id)
     return list(session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step)))
+
+
+def usable_checkpoint(session: Session, identity: Identity, job_id: str, step: int) -> Checkpoint:
+    """One whose files are there. NotFound for one that was deleted or superseded, too."""
+    _check(session, identity, job_id)
+    statement = select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step == step, usable())
+    found = session.scalars(statement).one_or_none()
+    if found is None:
+        raise NotFound("checkpoint", f"{job_id}@{step}")
+    return found
 
 
 def _check(session: Session, identity: Identity, job_id: str) -> None:

@@ -5,20 +5,20 @@ What a job has written while running is in store.job_history; the worker's side 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, defer
 
-from store import checkpoints, usage
+from store import checkpoints, job_words, usage
 from store.access import Identity, find, of_team, require_member
 from store.demand import Demand
-from store.errors import Conflict, FieldProblem, Invalid
+from store.errors import Conflict, FieldProblem, Invalid, Stale
 from store.ids import new_id
 from store.journal import announce, append, event_row, move
-from store.models import Checkpoint, Dataset, Job
+from store.models import Checkpoint, Dataset, Job, Key
 from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from trainer.spec import JobSpec
@@ -34,6 +34,9 @@ def create(
     *,
     idempotency_key: str | None = None,
     cloned_from: str | None = None,
+    tags: Sequence[str] = (),
+    notes: str = "",
+    facade: dict[str, Any] | None = None,
     policy: Policy = DEFAULT,
 ) -> tuple[Job, bool]:
     """Queue a job. (job, True), or (the first job, False) when this key came before with the same payload.
@@ -44,7 +47,8 @@ def create(
     """
     require_member(identity)
     resolved, demand = spec.model_dump(mode="json"), Demand.of(spec.resources)
-    digest = _digest({"spec": resolved})
+    beside = {"tags": list(tags), "notes": notes, "facade": facade}
+    digest = _digest({"spec": resolved} | {name: value for name, value in beside.items() if value})
     if idempotency_key is not None and (earlier := _by_idempotency_key(session, identity, idempotency_key)):
         return _same_payload(earlier, digest), False
     check_references(session, identity, spec)
@@ -61,6 +65,9 @@ def create(
             gpus=demand.gpus,
             demand=str(demand),
             model=spec.model.id,
+            preset=spec.algorithm.preset,
+            words=job_words.beginnings(spec.name, notes),
+            **beside,
             priority=spec.resources.priority,
             max_runtime=spec.resources.max_runtime,
             max_attempts=spec.resources.max_attempts,
@@ -137,6 +144,40 @@ def list_page(
     if status is not None:
         statement = statement.where(Job.status.in_(status))
     return list(session.scalars(statement))
+
+
+def owners(session: Session, jobs: Iterable[Job]) -> dict[str, str]:
+    """The name of the key that made each job, by the key's id. Keys that were revoked have names too."""
+    ids = {job.created_by for job in jobs}
+    return {row.id: row.name for row in session.execute(select(Key.id, Key.name).where(Key.id.in_(ids)))}
+
+
+def edit(
+    session: Session,
+    identity: Identity,
+    job_id: str,
+    *,
+    name: str | None = None,
+    tags: Sequence[str] | None = None,
+    notes: str | None = None,
+    expected: Container[int] | None = None,
+) -> Job:
+    """Change what people call and say of a job, in any status; None leaves a thing as it is. The spec stays as it was.
+
+    expected: the numbers of edits that the caller has seen; Stale when there has been another since.
+    """
+    job = _for_change(session, identity, job_id)
+    if expected is not None and job.edits not in expected:
+        raise Stale(f"{job_id} was edited since: read it again")
+    wanted = {"name": name, "tags": None if tags is None else list(tags), "notes": notes}
+    changes = {each: value for each, value in wanted.items() if value is not None and value != getattr(job, each)}
+    if changes:
+        for each, value in changes.items():
+            setattr(job, each, value)
+        job.edits += 1
+        job.words = job_words.beginnings(job.name, job.notes)
+        session.flush()
+    return job
 
 
 def request_cancel(session: Session, identity: Identity, job_id: str) -> Job:

@@ -67,6 +67,8 @@ _LEASED = text("status in ({})".format(", ".join(f"'{status}'" for status in sor
 _QUEUED = text(f"status = '{JobStatus.QUEUED}'")
 _ENDED = text("status in ({})".format(", ".join(f"'{status}'" for status in sorted(TERMINAL))))
 _TO_TIDY = text(f"{_ENDED} AND (tidied_at IS NULL OR deleted_at IS NOT NULL)")
+_AT_ONCE = {"fastupdate": "off"}
+"""Of a GIN index: no list of pending entries, which every search would have to go through."""
 _ORDER = (text("priority DESC"), "queued_at", "id")
 """In which queued jobs of one team are taken."""
 
@@ -188,6 +190,16 @@ class Job(Base):
         Index("ix_jobs_to_tidy", "id", postgresql_where=_TO_TIDY),
         # How long such jobs took, for the estimate of those that wait.
         Index("ix_jobs_pace", "team_id", "model", "id", postgresql_where=text("started_at IS NOT NULL")),
+        # What lists filter and sort by (store.job_lists).
+        Index(None, "team_id", "status", "id"),
+        Index(None, "team_id", "name", "id"),
+        Index(None, "team_id", "created_by", "id"),
+        Index(None, "team_id", "model", "id"),
+        Index(None, "team_id", "preset", "id"),
+        Index("ix_jobs_finished", "team_id", "finished_at", "id", postgresql_where=text("finished_at IS NOT NULL")),
+        Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_with=_AT_ONCE),
+        Index("ix_jobs_words", "words", postgresql_using="gin", postgresql_with=_AT_ONCE),
+        Index("ix_jobs_facade", "facade", postgresql_using="gin", postgresql_with=_AT_ONCE),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -202,6 +214,20 @@ class Job(Base):
     """What it needs of a worker (store.demand)."""
     model: Mapped[str]
     """The spec's model id: jobs of one model take about as long a step."""
+    preset: Mapped[str] = mapped_column(server_default="")
+    """The spec's algorithm.preset."""
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    notes: Mapped[str] = mapped_column(server_default="")
+    edits: Mapped[int] = mapped_column(server_default="0")
+    """How often name, tags or notes were changed: what an edit is held against (store.jobs.edit)."""
+    words: Mapped[list[str]] = mapped_column(
+        ARRAY(Text), server_default=text("'{}'"), deferred=True, deferred_raiseload=True
+    )
+    """Every beginning of those of the name and the notes, for searching (store.job_words)."""
+    accuracy: Mapped[float | None]
+    """The last step's group/accuracy."""
+    facade: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), deferred=True)
+    """Of a job made through the OpenAI-compatible routes: what the request said beyond the spec (api.openai)."""
     priority: Mapped[int] = mapped_column(server_default="0")
     attempt: Mapped[int] = mapped_column(server_default="0")
     """The fencing token: grows with every claim, never falls."""

@@ -89,6 +89,7 @@ class _Rows:
             case trainer.Step():
                 job.step = max(job.step, event.step)
                 job.seconds_per_step = _pace(job.seconds_per_step, event.metrics.get("perf/step_seconds"))
+                job.accuracy = _number(event.metrics.get("group/accuracy"), job.accuracy)
                 self._measured(event.step, event.metrics)
                 self._note("step", f"step {event.step} of {job.steps}", event)
             case trainer.Eval():
@@ -155,6 +156,10 @@ def _replace(session: Session, entity: type[Rollout | Checkpoint], key: list[str
     session.execute(
         new.on_conflict_do_update(index_elements=key, set_={name: new.excluded[name] for name in columns}), rows
     )
+
+
+def _number(value: object, otherwise: float | None) -> float | None:
+    return float(value) if isinstance(value, int | float) else otherwise
 
 
 def _pace(average: float | None, seconds: object) -> float | None:

@@ -14,7 +14,7 @@ from trainer.spec.operator import parse_http_verifiers, split_http_verifiers
 GIB = 1024**3
 _PLAIN = (
     "database_url", "broker_url", "sandbox", "lease_seconds", "sweep_seconds", "tidy_seconds", "drain_seconds",
-    "spool_bytes", "silence_seconds", "max_upload_bytes",
+    "spool_bytes", "silence_seconds", "max_upload_bytes", "metrics_token",
     "team_running_gpus", "team_queued_jobs", "team_gpu_hours", "team_disk_bytes", "half_life_seconds",
     "reserve_after_seconds",
 )  # fmt: skip
@@ -50,6 +50,8 @@ class Settings(BaseModel):
     silence_seconds: Seconds = 900.0
     """After how long without a word of its trainer a job's events say so."""
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
+    metrics_token: SecretStr | None = None
+    """What Prometheus sends as bearer token to GET /metrics; without one, only this machine may ask."""
     team_running_gpus: TeamLimit = None
     """These four: what a team may use that has no limits of its own (`asym teams limits`); None is unlimited."""
     team_queued_jobs: TeamLimit = None

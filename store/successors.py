@@ -26,9 +26,17 @@ def clone(
     idempotency_key: str | None = None,
     policy: Policy = DEFAULT,
 ) -> tuple[Job, bool]:
-    """A new job from the beginning, of a spec that was made of the job's. As store.jobs.create."""
+    """A new job from the beginning, of a spec that was made of the job's, under its tags. As store.jobs.create."""
     source = find(session, identity, Job, job_id)
-    return jobs.create(session, identity, spec, idempotency_key=idempotency_key, cloned_from=source.id, policy=policy)
+    return jobs.create(
+        session,
+        identity,
+        spec,
+        idempotency_key=idempotency_key,
+        cloned_from=source.id,
+        tags=source.tags,
+        policy=policy,
+    )
 
 
 def retry(session: Session, identity: Identity, job_id: str, *, policy: Policy = DEFAULT) -> tuple[Job, bool]:
@@ -48,7 +56,13 @@ def retry(session: Session, identity: Identity, job_id: str, *, policy: Policy =
     if source.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise Conflict(f"{job_id} is {source.status}: only a failed or a cancelled job can be retried")
     job, _ = jobs.create(
-        session, identity, JobSpec.model_validate(source.spec), cloned_from=source.cloned_from, policy=policy
+        session,
+        identity,
+        JobSpec.model_validate(source.spec),
+        cloned_from=source.cloned_from,
+        tags=source.tags,
+        notes=source.notes,
+        policy=policy,
     )
     job.retry_of = source.id
     own = checkpoints.newest_first(session, source.id)

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from api import model_catalog
+from api import conditional, model_catalog
 from api.auth import Caller
 from api.jobs.schemas import QUEUE_EXAMPLE, QueueOut
 from api.openapi import example, problems
@@ -151,9 +151,20 @@ class PresetOut(BaseModel):
     """The whole `algorithm` section that it stands for."""
 
 
-@router.get("/queue")
-def get_queue(state: State, caller: Caller, limit: Limit = 50, after: After = None) -> Page[QueuedJob]:
+@router.get("/queue", response_model=Page[QueuedJob], responses=conditional.NOT_MODIFIED)
+def get_queue(
+    state: State,
+    caller: Caller,
+    response: Response,
+    limit: Limit = 50,
+    after: After = None,
+    if_none_match: conditional.IfNoneMatch = None,
+) -> Page[QueuedJob] | Response:
     """The team's queued jobs, newest first; each with its place among the jobs of all teams."""
+    tag = conditional.tag_of(caller, "queue", limit, after, conditional.moment(state))
+    if conditional.holds(if_none_match, tag):
+        return conditional.not_modified(tag)
+    conditional.mark(response, tag)
     with state.database.transaction() as session:
         rows = jobs.list_page(session, caller, limit + 1, after, [JobStatus.QUEUED])
         places = standings(session, rows, state.policy)
@@ -169,9 +180,15 @@ def get_queue(state: State, caller: Caller, limit: Limit = 50, after: After = No
     return page(standing, limit, shown, lambda row: row[0].id)
 
 
-@router.get("/workers")
-def list_workers(state: State, caller: Caller) -> Page[WorkerOut]:
+@router.get("/workers", response_model=Page[WorkerOut], responses=conditional.NOT_MODIFIED)
+def list_workers(
+    state: State, caller: Caller, response: Response, if_none_match: conditional.IfNoneMatch = None
+) -> Page[WorkerOut] | Response:
     """The workers, newest first, with what they run; those that were lost stay for a day."""
+    tag = conditional.tag_of(caller, "workers", conditional.moment(state))
+    if conditional.holds(if_none_match, tag):
+        return conditional.not_modified(tag)
+    conditional.mark(response, tag)
     with state.database.transaction() as session:
         found = workers.list_all(session)
         ids = [worker.id for worker in found]

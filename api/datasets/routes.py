@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from api import conditional
 from api.auth import Caller, Member
 from api.datasets import files, tokens
 from api.datasets.schemas import REJECTED_EXAMPLE, DatasetOut, RowOut, TokensOut
@@ -50,22 +51,31 @@ async def upload_dataset(request: Request, response: Response, state: State, mem
     return DatasetOut.of(dataset)
 
 
-@router.get("")
+@router.get("", response_model=Page[DatasetOut], responses=conditional.NOT_MODIFIED)
 def list_datasets(
     state: State,
     caller: Caller,
+    response: Response,
     limit: Limit = 50,
     after: After = None,
     name: Annotated[str | None, Query(max_length=200, description="Only the versions of this name.")] = None,
-) -> Page[DatasetOut]:
+    if_none_match: conditional.IfNoneMatch = None,
+) -> Page[DatasetOut] | Response:
     """The team's data sets, newest first."""
     with state.database.transaction() as session:
+        # Nothing of a data set changes but that it goes.
+        listed = datasets.ids(session, caller, limit + 1, after, name)
+        tag = conditional.tag_of(caller, limit, listed)
+        if conditional.holds(if_none_match, tag):
+            return conditional.not_modified(tag)
         rows = datasets.list_page(session, caller, limit + 1, after, name)
+    conditional.mark(response, tag)
     return page(rows, limit, DatasetOut.of, lambda dataset: dataset.id)
 
 
 @router.get("/{dataset_id}", responses=problems(404))
 def get_dataset(dataset_id: str, state: State, caller: Caller) -> DatasetOut:
+    """One data set."""
     with state.database.transaction() as session:
         return DatasetOut.of(datasets.get(session, caller, dataset_id))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
@@ -62,8 +62,19 @@ OPENAPI_BODY: dict[str, Any] = {
 }
 
 
-async def receive(request: Request, state: ApiState, identity: Identity) -> Dataset:
-    """The stored data set. Problem when it is refused; then, or when the client goes away, nothing is kept."""
+Choose = Callable[[UploadForm, bytes], Columns]
+
+
+def as_found(_form: UploadForm, _head: bytes) -> Columns:
+    """The columns are known by their names."""
+    return Columns()
+
+
+async def receive(request: Request, state: ApiState, identity: Identity, choose: Choose = as_found) -> Dataset:
+    """The stored data set. Problem when it is refused; then, or when the client goes away, nothing is kept.
+
+    choose: the file's columns where the request names none, from the form's other parts and the file's beginning.
+    """
     boundary = boundary_of(request.headers.get("content-type"))
     with state.artifacts.incoming() as incoming:
         early: EarlyInspection | None = None
@@ -75,7 +86,7 @@ async def receive(request: Request, state: ApiState, identity: Identity) -> Data
             await to_thread.run_sync(incoming.write, data)
             await to_thread.run_sync(incoming.flush)
             if first:
-                early = _begin(state, form, incoming, data[:HEAD_BYTES])
+                early = _begin(state, form, incoming, data[:HEAD_BYTES], choose)
             if early is not None:
                 early.grown(incoming.bytes)
 
@@ -84,7 +95,7 @@ async def receive(request: Request, state: ApiState, identity: Identity) -> Data
             await form.read(_unless_stalled(request.stream()), boundary)
             if form.filename is None:
                 raise invalid(["body", "file"], "is missing")
-            columns = _columns(form.text("columns"))
+            columns = _columns(form.text("columns")) or choose(form, await to_thread.run_sync(_head, incoming))
             if early is not None and early.columns == columns:
                 format, inspection = early.format, await early.result()
             else:
@@ -110,12 +121,15 @@ async def _unless_stalled(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _begin(state: ApiState, form: UploadForm, incoming: Incoming, head: bytes) -> EarlyInspection | None:
+def _begin(
+    state: ApiState, form: UploadForm, incoming: Incoming, head: bytes, choose: Choose
+) -> EarlyInspection | None:
     """None where the whole file has to be there first, or too many are being read already."""
     if not state.early_inspections.available_tokens:
         return None
     try:
-        format, columns = detect_format(_filename(form), head), _columns(form.text("columns"))
+        format = detect_format(_filename(form), head)
+        columns = _columns(form.text("columns")) or choose(form, head)
     except (ValueError, Problem):
         return None  # said at the end: a client that is still sending reads no answer
     if format not in STREAMED:
@@ -124,13 +138,16 @@ def _begin(state: ApiState, form: UploadForm, incoming: Incoming, head: bytes) -
 
 
 def _inspected(filename: str, incoming: Incoming, columns: Columns) -> tuple[DataFormat, Inspection]:
-    with incoming.path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
     try:
-        format = detect_format(filename, head)
+        format = detect_format(filename, _head(incoming))
     except ValueError as error:
         raise invalid(["body", "file"], str(error)) from error
     return format, inspect(incoming.path, format, columns)
+
+
+def _head(incoming: Incoming) -> bytes:
+    with incoming.path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _accept(
@@ -167,9 +184,9 @@ def _filename(form: UploadForm) -> str:
     return PurePath(form.filename or "").name[-MAX_NAME:] or "upload"
 
 
-def _columns(text: str | None) -> Columns:
+def _columns(text: str | None) -> Columns | None:
     if not text:
-        return Columns()
+        return None
     try:
         given = json.loads(text)
     except (ValueError, RecursionError) as error:

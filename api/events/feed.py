@@ -1,9 +1,9 @@
-"""New events of a job, read from the database once however many streams watch it.
+"""What is new of a job, read from the database once however many streams watch it: its events, its log.
 
-A watched job has one `Feed`. Woken by the listener (`api.events.listener`), at the latest by the clock, it reads what
-is new and offers it to every subscriber's bounded backlog. A subscriber whose backlog is full lags, and reads from the
-database itself until it has caught up; so nobody misses an event, nobody holds a connection while waiting, and memory
-is bounded. Readers who do not read at all are dropped by the response (`api.events.stream`).
+Of each topic a watched job has one `Feed`. Woken by the listener (`api.events.listener`), at the latest by the clock,
+it reads what is new and offers it to every subscriber's bounded backlog. A subscriber whose backlog is full lags, and
+reads from the database itself until it has caught up; so nobody misses an event, nobody holds a connection while
+waiting, and memory is bounded. Readers who do not read at all are dropped by the response (`api.events.stream`).
 """
 
 import asyncio
@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 LOOK_SECONDS = 5.0
-"""A feed that was not woken for so long looks on its own."""
+LONGEST_LOOK_SECONDS = 60.0
+"""A feed that was not woken for so long looks on its own; each time in vain it waits twice as long, so that thousands
+of jobs that stand still cost nothing."""
 PAGE = 500
 BACKLOG = 32
 """How many batches of new events may wait for one subscriber before it counts as lagging."""
@@ -117,18 +119,19 @@ class Feed:
     async def read(self, after: int) -> News:
         return await to_thread.run_sync(self._read, after, PAGE, limiter=self._limiter)
 
-    async def _wake_up(self) -> None:
+    async def _wake_up(self, seconds: float) -> None:
         # A notification is sent after the commit and may be lost with its sender, or with the listener's connection.
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._woken.wait()
         self._woken.clear()
 
     async def _run(self, after: int) -> None:
         ended = False
+        patience = LOOK_SECONDS
         try:
             while not ended:
-                await self._wake_up()
+                await self._wake_up(patience)
                 if self._stopped:
                     return
                 try:
@@ -139,6 +142,7 @@ class Feed:
                     self._woken.set()
                     continue
                 ended = news.ended is not None
+                patience = LOOK_SECONDS if news.events else min(2 * patience, LONGEST_LOOK_SECONDS)
                 if news.events:
                     after = news.events[-1].id
                 if len(news.events) == PAGE:
@@ -162,14 +166,20 @@ class Feeds:
         self._limiter = CapacityLimiter(READERS)
         self._closed = False
         self._retiring: set[asyncio.Task[None]] = set()
+        self.heard = 0
+        """Grows with whatever this process hears to have happened to any job."""
+        self.streams = 0
+        """How many are open."""
 
     def wake(self, job_id: str) -> None:
         """Something was committed for this job."""
+        self.heard += 1
         for feed in self._feeds.get(job_id, {}).values():
             feed.wake()
 
     def wake_all(self) -> None:
         """Anything may have been committed, for any job."""
+        self.heard += 1
         for feed in self._all():
             feed.wake()
 
@@ -192,11 +202,13 @@ class Feeds:
     def _subscribed(self, job_id: str, topic: str, read: Read) -> Iterator[tuple[Feed, Subscription]]:
         feeds = self._feeds.setdefault(job_id, {})
         feed = feeds.setdefault(topic, Feed(read, self._limiter))
+        self.streams += 1
         subscription = Subscription(closed=self._closed)
         feed.subscriptions.add(subscription)
         try:
             yield feed, subscription
         finally:
+            self.streams -= 1
             feed.subscriptions.discard(subscription)
             if not feed.subscriptions:
                 del feeds[topic]

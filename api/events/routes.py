@@ -1,18 +1,25 @@
 """/jobs/{id}/events: polled with `?after=`, or streamed as server-sent events to whoever accepts text/event-stream."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from api.auth import Caller
 from api.events.feed import News, StreamedEvent
-from api.events.stream import EventStreamResponse, message
+from api.events.stream import (
+    MEDIA_TYPE,
+    Accept,
+    EventStreamResponse,
+    LastEventId,
+    described,
+    message,
+    resumed_at,
+)
 from api.openapi import example, problems
-from api.paging import BIGGEST_ID, AfterNumber, Limit, Page, page
-from api.problems import invalid
+from api.paging import AfterNumber, Limit, Page, page
 from api.state import ApiState, State
 from store import job_history, jobs
 from store.access import Identity
@@ -51,35 +58,23 @@ class EventOut(BaseModel):
         return cls.model_validate(event, from_attributes=True)
 
 
-_STREAM = {
-    "description": "The page; or, with `Accept: text/event-stream`, the events as they happen. Each has its id as the "
-    "message's id and its type as the message's event; `event: end` follows the last event of a job that has ended.",
-    "content": {
-        "text/event-stream": {
-            "schema": {"type": "string"},
-            "example": 'id: 412\nevent: step\ndata: {"id":412,"type":"step",...}\n\n'
-            'event: end\ndata: {"status":"succeeded"}\n\n',
-        }
-    },
-}
+_STREAM = described("events", 'id: 412\nevent: step\ndata: {"id":412,"type":"step",...}')
 
 
-@router.get("/jobs/{job_id}/events", response_model=Page[EventOut], responses={200: _STREAM})
+@router.get("/jobs/{job_id}/events", response_model=Page[EventOut], responses=_STREAM)
 async def list_events(
     job_id: str,
     state: State,
     caller: Caller,
     limit: Limit = 200,
     after: AfterNumber = 0,
-    accept: Annotated[str, Header(include_in_schema=False)] = "",
-    last_event_id: Annotated[
-        str | None, Header(description="Of a stream that broke off: go on after this event (instead of `after`).")
-    ] = None,
+    accept: Accept = "",
+    last_event_id: LastEventId = None,
 ) -> Page[EventOut] | Response:
     """What happened to the job, oldest first: state changes, steps, evaluations, checkpoints, messages."""
-    if "text/event-stream" not in accept:
+    if MEDIA_TYPE not in accept:
         return await run_in_threadpool(_poll, state, caller, job_id, after, limit)
-    start = _resumed_at(last_event_id) if last_event_id else after
+    start = resumed_at(last_event_id, after)
     # Before the stream begins, so that a job that is not there is a 404.
     await run_in_threadpool(_poll, state, caller, job_id, start, 1)
 
@@ -105,9 +100,3 @@ def _news(state: ApiState, identity: Identity, job_id: str, after: int, limit: i
         for row in rows
     ]
     return News(events, status.value if status in TERMINAL and len(rows) < limit else None)
-
-
-def _resumed_at(last_event_id: str) -> int:
-    if not last_event_id.isascii() or not last_event_id.isdigit() or int(last_event_id) > BIGGEST_ID:
-        raise invalid(["header", "last-event-id"], "not the id of an event")
-    return int(last_event_id)

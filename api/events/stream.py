@@ -4,12 +4,22 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Header
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from api.paging import BIGGEST_ID
+from api.problems import invalid
+
+Accept = Annotated[str, Header(include_in_schema=False)]
+LastEventId = Annotated[
+    str | None, Header(description="Of a stream that broke off: go on after this message (instead of `after`).")
+]
+
+MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = b": keep-alive\n\n"
 HEARTBEAT_SECONDS = 15.0
 
@@ -23,8 +33,33 @@ def message(data: Mapping[str, Any], *, event: str, event_id: int | None = None)
     return f"{head}event: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
+def resumed_at(last_event_id: str | None, after: int) -> int:
+    """Where a stream begins: after the Last-Event-ID that a client sends when it comes back, else after `after`."""
+    if not last_event_id:
+        return after
+    if not last_event_id.isascii() or not last_event_id.isdigit() or int(last_event_id) > BIGGEST_ID:
+        raise invalid(["header", "last-event-id"], "not the id of a message")
+    return int(last_event_id)
+
+
+def described(items: str, example: str) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a list that is also streamed: of `items`, of which a message looks like `example`."""
+    return {
+        200: {
+            "description": f"The page; or, with `Accept: text/event-stream`, the {items} as they come. Each message "
+            "has its id; `event: end` follows the last of a job that has ended.",
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": f'{example}\n\nevent: end\ndata: {{"status":"succeeded"}}\n\n',
+                }
+            },
+        }
+    }
+
+
 class EventStreamResponse(StreamingResponse):
-    media_type = "text/event-stream"
+    media_type = MEDIA_TYPE
 
     def __init__(self, messages: AsyncGenerator[bytes, None]) -> None:
         # Buffering proxies would keep the events to themselves.

@@ -4,16 +4,31 @@ import re
 from datetime import datetime
 from typing import Annotated, Self
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from api import conditional
 from api.auth import Caller
+from api.events.feed import News, StreamedEvent
+from api.events.stream import (
+    MEDIA_TYPE,
+    Accept,
+    EventStreamResponse,
+    LastEventId,
+    described,
+    message,
+    resumed_at,
+)
+from api.history.archive import ArchiveResponse, missing_files, model_archive
 from api.openapi import example, problems
 from api.paging import AfterNumber, Limit, Page, page
 from api.problems import invalid
-from api.state import State
-from store import job_history
+from api.state import ApiState, State
+from store import job_history, jobs
+from store.access import Identity
 from store.models import Checkpoint, JobLog, Rollout
+from store.status import TERMINAL
 
 BIGGEST_STEP = 2**31 - 1
 
@@ -139,14 +154,31 @@ def list_rollouts(
     return page(rows, limit, RolloutOut.of, lambda row: f"{row.step}.{row.group_index}.{row.sample_index}")
 
 
-@router.get("/logs")
-def list_logs(
-    job_id: str, state: State, caller: Caller, limit: Limit = 500, after: AfterNumber = 0
-) -> Page[LogLineOut]:
+@router.get(
+    "/logs",
+    response_model=Page[LogLineOut],
+    responses=described("lines", 'id: 7\nevent: line\ndata: {"id":7,"line":"step 3 of 60",...}'),
+)
+async def list_logs(
+    job_id: str,
+    state: State,
+    caller: Caller,
+    limit: Limit = 500,
+    after: AfterNumber = 0,
+    accept: Accept = "",
+    last_event_id: LastEventId = None,
+) -> Page[LogLineOut] | Response:
     """What the job wrote, oldest first."""
-    with state.database.transaction() as session:
-        rows = job_history.logs_after(session, caller, job_id, after, limit + 1)
-    return page(rows, limit, LogLineOut.of, lambda line: line.id)
+    if MEDIA_TYPE not in accept:
+        return await run_in_threadpool(_lines, state, caller, job_id, after, limit)
+    start = resumed_at(last_event_id, after)
+    # Before the stream begins, so that a job that is not there is a 404.
+    await run_in_threadpool(_lines, state, caller, job_id, start, 1)
+
+    def read(after: int, limit: int) -> News:
+        return _new_lines(state, caller, job_id, after, limit)
+
+    return EventStreamResponse(state.feeds.follow(job_id, read, start, "logs"))
 
 
 @router.get("/checkpoints")
@@ -161,6 +193,59 @@ def list_checkpoints(
     with state.database.transaction() as session:
         rows = [row for row in job_history.checkpoints(session, caller, job_id) if row.step > after]
     return page(rows, limit, CheckpointOut.of, lambda row: row.step)
+
+
+@router.get(
+    "/checkpoints/{step}/download",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "An uncompressed tar archive of one folder.",
+            "content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}, "example": "(binary)"}},
+        },
+        **conditional.NOT_MODIFIED,
+    },
+)
+def download_checkpoint(
+    job_id: str,
+    step: Annotated[int, Path(ge=0, le=BIGGEST_STEP)],
+    state: State,
+    caller: Caller,
+    if_none_match: conditional.IfNoneMatch = None,
+) -> Response:
+    """A checkpoint's model as a Hugging Face folder (config, safetensors, tokenizer; of LoRA, the adapter).
+
+    404 for checkpoints that were deleted or superseded. The archive streams straight from the files.
+    """
+    with state.database.transaction() as session:
+        checkpoint = job_history.usable_checkpoint(session, caller, job_id, step)
+    tag = f'"{checkpoint.manifest_sha256}"'
+    if conditional.holds(if_none_match, tag):
+        return conditional.not_modified(tag)
+    name = f"{job_id}-step{step}"
+    with missing_files(job_id, step):
+        archive = model_archive(state.artifacts, checkpoint, name)
+    response = ArchiveResponse(archive, f"{name}.tar")
+    conditional.mark(response, tag)
+    return response
+
+
+def _lines(state: ApiState, identity: Identity, job_id: str, after: int, limit: int) -> Page[LogLineOut]:
+    with state.database.transaction() as session:
+        rows = job_history.logs_after(session, identity, job_id, after, limit + 1)
+    return page(rows, limit, LogLineOut.of, lambda line: line.id)
+
+
+def _new_lines(state: ApiState, identity: Identity, job_id: str, after: int, limit: int) -> News:
+    with state.database.transaction() as session:
+        # The status first: when it is final, every line of the job has been committed before it was read.
+        status = jobs.get(session, identity, job_id).status
+        rows = job_history.logs_after(session, identity, job_id, after, limit)
+    lines = [
+        StreamedEvent(row.id, message(LogLineOut.of(row).model_dump(mode="json"), event="line", event_id=row.id))
+        for row in rows
+    ]
+    return News(lines, status.value if status in TERMINAL and len(rows) < limit else None)
 
 
 def _place(after: str | None) -> tuple[int, int, int] | None:

@@ -2,25 +2,28 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Body, Depends, Header, Query, Response
 from sqlalchemy.orm import Session
 
+from api import conditional
 from api.auth import Caller, Member
 from api.jobs import admission
-from api.jobs.schemas import EstimateOut, JobOut, JobSummary, QueueOut, Validation
+from api.jobs.filters import filter_of
+from api.jobs.schemas import EstimateOut, JobIn, JobOut, JobPatch, JobSummary, QueueOut, Validation
 from api.openapi import SPEC_EXAMPLES, problems
-from api.paging import After, Limit, Page, page
+from api.paging import Limit, Page, page
 from api.state import ApiState, State
-from store import estimates, jobs, removal, successors
+from store import estimates, job_lists, jobs, removal, successors
 from store.access import Identity
 from store.demand import Demand
 from store.ids import new_id
+from store.job_lists import Filter, Sort
 from store.models import Job
 from store.queue import queue_info
 from store.status import TERMINAL, JobStatus
 from trainer.spec import JobSpec, failpoints
 
-Spec = Annotated[JobSpec, Body(openapi_examples=SPEC_EXAMPLES)]
+Wanted = Annotated[JobIn, Body(openapi_examples=SPEC_EXAMPLES)]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -46,26 +49,39 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problems())
 
 @router.post("", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)})
 def create_job(
-    spec: Spec,
+    wanted: Wanted,
     state: State,
     member: Member,
     response: Response,
     after_commit: BackgroundTasks,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
-    """Queue a job. 201; 200 with the first job when the Idempotency-Key came before with the same spec."""
+    """Queue a job. 201; 200 with the first job when the Idempotency-Key came before with the same body.
+
+    The body is the spec; `tags` and `notes` may stand beside its keys and are not part of it.
+    """
+    spec = wanted.spec
     admission.check_text(spec)
     with state.database.transaction() as session:
         spec = admission.completed(session, member, spec)
         with admission.missing_references():
-            job, created = jobs.create(session, member, spec, idempotency_key=idempotency_key, policy=state.policy)
+            job, created = jobs.create(
+                session,
+                member,
+                spec,
+                idempotency_key=idempotency_key,
+                tags=wanted.tags,
+                notes=wanted.notes,
+                policy=state.policy,
+            )
         answer = _admitted(session, state, member, spec, job, created)
     return _answered(answer, created, response, state, after_commit)
 
 
 @router.post("/validate", responses=problems(404, 413))
-def validate_job(spec: Spec, state: State, caller: Caller) -> Validation:
+def validate_job(wanted: Wanted, state: State, caller: Caller) -> Validation:
     """Everything that creating the job would check, the wait it would meet and what it would take. Stores nothing."""
+    spec = wanted.spec
     admission.check_text(spec)
     with state.database.transaction() as session:
         spec = admission.completed(session, caller, spec)
@@ -91,24 +107,67 @@ def validate_job(spec: Spec, state: State, caller: Caller) -> Validation:
     )
 
 
-@router.get("")
+@router.get("", response_model=Page[JobSummary], responses={**conditional.NOT_MODIFIED, **problems(404)})
 def list_jobs(
     state: State,
     caller: Caller,
+    response: Response,
+    wanted: Annotated[Filter, Depends(filter_of)],
+    sort: Annotated[
+        Sort, Query(description="A minus is descending. `finished` lists only jobs that have ended.")
+    ] = Sort.NEWEST,
     limit: Limit = 50,
-    after: After = None,
-    status: Annotated[list[JobStatus] | None, Query(description="Only these; repeat it for several.")] = None,
-) -> Page[JobSummary]:
-    """The team's jobs, newest first."""
+    after: Annotated[
+        str | None, Query(max_length=2000, description="`next` of the page before, in the same order.")
+    ] = None,
+    if_none_match: conditional.IfNoneMatch = None,
+) -> Page[JobSummary] | Response:
+    """The team's jobs, newest first unless sorted otherwise, that meet every filter."""
+    asked = (wanted, sort, limit + 1, after)
     with state.database.transaction() as session:
-        rows = jobs.list_page(session, caller, limit + 1, after, status)
-    return page(rows, limit, JobSummary.of, lambda job: job.id)
+        found = job_lists.find(session, caller, *asked)
+        tag = conditional.tag_of(caller, asked, found)
+        if conditional.holds(if_none_match, tag):
+            return conditional.not_modified(tag)
+        rows = job_lists.read(session, found)
+        owners = jobs.owners(session, rows)
+    conditional.mark(response, tag)
+    return page(rows, limit, lambda job: JobSummary.of(job, owners), lambda job: job_lists.cursor(sort, job))
 
 
-@router.get("/{job_id}", responses=problems(404))
-def get_job(job_id: str, state: State, caller: Caller) -> JobOut:
+@router.get("/{job_id}", response_model=JobOut, responses={**conditional.NOT_MODIFIED, **problems(404)})
+def get_job(
+    job_id: str, state: State, caller: Caller, response: Response, if_none_match: conditional.IfNoneMatch = None
+) -> JobOut | Response:
+    """A job with its resolved spec; while it is queued, with its place in the queue."""
     with state.database.transaction() as session:
-        return _shown(session, state, jobs.get(session, caller, job_id))
+        tag = _tag(session, state, caller, job_id)
+        if conditional.holds(if_none_match, tag):
+            return conditional.not_modified(tag)
+        job = _shown(session, state, jobs.get(session, caller, job_id))
+    conditional.mark(response, tag)
+    return job
+
+
+@router.patch(
+    "/{job_id}",
+    responses=problems(403, 404, 412),
+)
+def edit_job(
+    job_id: str,
+    changes: JobPatch,
+    state: State,
+    member: Member,
+    response: Response,
+    if_match: conditional.IfMatch = None,
+) -> JobOut:
+    """Change a job's name, tags or notes (JSON merge patch), in any status. Its spec stays as it is."""
+    seen = conditional.seen_edits(if_match)
+    with state.database.transaction() as session:
+        job = jobs.edit(session, member, job_id, **changes.given(), expected=seen)
+        shown = _shown(session, state, job)
+        conditional.mark(response, _tag(session, state, member, job_id))
+    return shown
 
 
 @router.delete("/{job_id}", status_code=204, responses=problems(403, 404, 409))
@@ -219,4 +278,11 @@ def _told(job: JobOut, state: ApiState, after_commit: BackgroundTasks) -> JobOut
 
 
 def _shown(session: Session, state: ApiState, job: Job) -> JobOut:
-    return JobOut.with_queue(job, queue_info(session, job, state.policy))
+    return JobOut.with_queue(job, jobs.owners(session, [job]), queue_info(session, job, state.policy))
+
+
+def _tag(session: Session, state: ApiState, identity: Identity, job_id: str) -> str:
+    """Of one job. Its row says all, but for its place while it waits."""
+    version = job_lists.version(session, identity, job_id)
+    elsewhere = conditional.moment(state) if version.queued else ()
+    return conditional.tag_of_edited(identity, version.edits, version.row, elsewhere)

@@ -1,15 +1,18 @@
 """Jobs as the API shows them."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from api.openapi import example
+from store.demand import Demand
 from store.models import Job
 from store.queue import QueueInfo
 from store.status import JobStatus
 from store.wait_reasons import Code
+from trainer.spec import JobSpec
 from trainer.spec.events import PreflightReport
 
 FAILURE_EXAMPLE = {
@@ -49,7 +52,62 @@ JOB_EXAMPLE = {
     "queue": None,
     "cloned_from": None,
     "retry_of": None,
+    "model": "builtin/tiny-arith",
+    "preset": "asymgrpo",
+    "labels": [],
+    "tags": ["baseline"],
+    "accuracy": 0.41,
+    "created_by": "key_01jz8xq9w8e7r6t5y4u3i2o1pa",
+    "owner": "ci",
 }
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds the character U+0000")
+    return text
+
+
+def _each_once(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tags))
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
+Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20,](?:[^\x00-\x1f,]{0,62}[^\x00-\x20,])?$")]
+"""1 to 64 characters without commas, control characters, and spaces at its ends."""
+Tags = Annotated[list[Tag], Field(max_length=32), AfterValidator(_each_once)]
+Notes = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_storable)]
+
+
+class JobIn(JobSpec):
+    """A job spec, and beside it what people say of the job: that is not part of the spec, and can be edited later."""
+
+    tags: Tags = Field(default=[])
+    notes: Notes = ""
+
+    @property
+    def spec(self) -> JobSpec:
+        """The spec alone."""
+        return JobSpec.model_validate(self.model_dump(exclude={"tags", "notes"}))
+
+
+class JobPatch(BaseModel):
+    """A JSON merge patch (RFC 7386): what is not named stays, null takes away."""
+
+    model_config = example(
+        {"name": "beta_neg 0.4", "tags": ["baseline", "paper"], "notes": "the seed of table 2"}, extra="forbid"
+    )
+
+    name: Name = ""
+    """Cannot be taken away."""
+    tags: Tags | None = []
+    notes: Notes | None = ""
+
+    def given(self) -> dict[str, Any]:
+        """What is to change, and to what."""
+        empty: dict[str, Any] = {"tags": [], "notes": ""}
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return {name: empty[name] if value is None else value for name, value in values.items()}
 
 
 class Progress(BaseModel):
@@ -124,28 +182,49 @@ class JobSummary(BaseModel):
     """The job whose spec it was made of."""
     retry_of: str | None
     """The ended job that it goes on for."""
+    model: str
+    """The model id of its spec."""
+    preset: str
+    """The algorithm.preset of its spec."""
+    labels: list[str]
+    """What it asks of a worker."""
+    tags: list[str]
+    accuracy: float | None
+    """Of the last step's rollouts; null before the first."""
+    created_by: str
+    """The key that made it."""
+    owner: str
+    """That key's name."""
 
     @classmethod
-    def of(cls, job: Job) -> Self:
-        return cls.model_validate(_fields(job))
+    def of(cls, job: Job, owners: Mapping[str, str]) -> Self:
+        """owners: the names of keys, by id."""
+        return cls.model_validate(_fields(job, owners))
 
 
 class JobOut(JobSummary):
     """A job."""
 
     model_config = example(
-        {**JOB_EXAMPLE, "spec": {"name": "first-run", "model": {"id": "builtin/tiny-arith"}}, "preflight": None}
+        {
+            **JOB_EXAMPLE,
+            "notes": "",
+            "spec": {"name": "first-run", "model": {"id": "builtin/tiny-arith"}},
+            "preflight": None,
+        }
     )
 
     spec: dict[str, Any]
-    """Resolved: the preset and every default filled in."""
+    """Resolved: the preset and every default filled in. Its `name` stays what it was when the job was created."""
+    notes: str
     preflight: PreflightReport | None
     """Null before it is done, and where the spec asks for none."""
 
     @classmethod
-    def with_queue(cls, job: Job, info: QueueInfo | None) -> Self:
+    def with_queue(cls, job: Job, owners: Mapping[str, str], info: QueueInfo | None) -> Self:
         queue = None if info is None else QueueOut.of(info)
-        return cls.model_validate({**_fields(job), "spec": job.spec, "preflight": job.preflight, "queue": queue})
+        whole = {"spec": job.spec, "notes": job.notes, "preflight": job.preflight, "queue": queue}
+        return cls.model_validate({**_fields(job, owners), **whole})
 
 
 class EstimateOut(BaseModel):
@@ -186,7 +265,7 @@ class Validation(BaseModel):
     """What is allowed and probably not meant."""
 
 
-def _fields(job: Job) -> dict[str, Any]:
+def _fields(job: Job, owners: Mapping[str, str]) -> dict[str, Any]:
     eta = None
     if job.status is JobStatus.RUNNING and job.seconds_per_step is not None:
         eta = max(job.steps - job.step, 0) * job.seconds_per_step
@@ -198,6 +277,12 @@ def _fields(job: Job) -> dict[str, Any]:
     }
     names = (
         *("id", "name", "status", "attempt", "created_at", "started_at", "finished_at", "failure", "pause_reason"),
-        *("cloned_from", "retry_of"),
+        *("cloned_from", "retry_of", "model", "preset", "tags", "accuracy", "created_by"),
     )
-    return {**{name: getattr(job, name) for name in names}, "progress": progress, "eta_seconds": eta}
+    return {
+        **{name: getattr(job, name) for name in names},
+        "progress": progress,
+        "eta_seconds": eta,
+        "labels": list(Demand.parse(job.demand).labels),
+        "owner": owners[job.created_by],
+    }

@@ -1,5 +1,6 @@
 """Commands that read what a job has left behind: logs, metrics, compare, checkpoints, rollouts."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
 def logs(
     job: JobId,
     tail: Annotated[int, typer.Option(min=0, help="Only so many of the last lines; 0: all.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print what a job's trainer wrote to its log."""
@@ -32,6 +34,13 @@ def logs(
 
     from client.sdk import Asym
 
+    if follow and (as_json or tail):
+        raise typer.BadParameter("--follow prints line by line, all of them")
+    if follow:
+        with Asym() as asym:
+            for each in asym.stream_logs(job):
+                print(each["line"], flush=True)
+        return
     kept: deque[Any] = deque(maxlen=tail or None)
     with Asym() as asym:
         after = 0
@@ -111,11 +120,21 @@ def _summary(series: "Series | None") -> tuple[Any, ...]:
     return (len(values), values[0], min(values), max(values), values[-1]) if values else (0, None, None, None, None)
 
 
-def checkpoints(job: JobId, as_json: AsJson = False) -> None:
-    """List a job's checkpoints."""
+def checkpoints(
+    job: JobId,
+    download: Annotated[
+        int | None, typer.Option(metavar="STEP", min=0, help="Fetch this one's model as a Hugging Face folder.")
+    ] = None,
+    to: Annotated[Path, typer.Option(help="The folder to fetch it into.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """List a job's checkpoints, or fetch one."""
     from client.sdk import Asym
 
     with Asym() as asym:
+        if download is not None:
+            print(asym.download_checkpoint(job, download, to))
+            return
         found = asym.checkpoints(job)
     if as_json:
         print_json(found)

@@ -17,7 +17,7 @@ Watching = Annotated[bool, typer.Option("--watch", help="Show the progress; exit
 
 
 def register(app: typer.Typer) -> None:
-    for command in (submit, jobs, queue, workers, watch, cancel, pause, resume, clone, retry, delete):
+    for command in (submit, jobs, edit, queue, workers, watch, cancel, pause, resume, clone, retry, delete):
         app.command()(command)
 
 
@@ -105,6 +105,11 @@ def _tell_next(asym: "Asym", job: "Job", *, watching: bool) -> None:
 
 def jobs(
     status: Annotated[str | None, typer.Option(help="Only those queued, running, …")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only those with this tag; repeat it for several.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only those whose name or notes have words that begin so.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="created, name, status or finished; a minus first is descending.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -112,25 +117,50 @@ def jobs(
     from client.sdk import Asym
 
     with Asym() as asym:
-        found = list(asym.jobs(status=status, limit=limit))  # type: ignore[arg-type] # the API names the valid ones
+        # The API names the valid statuses.
+        found = list(asym.jobs(status=status, tags=tag or (), text=text, sort=sort, limit=limit))  # type: ignore[arg-type]
     if as_json:
         print_json(found)
         return
     print_table(
-        ("id", "name", "status", "step", "attempt", "created"),
+        ("id", "name", "status", "step", "accuracy", "attempt", "tags", "created"),
         (
             (
                 job["id"],
                 job["name"],
                 job["status"],
                 f"{job['progress']['step']}/{job['progress']['steps']}",
+                job["accuracy"],
                 job["attempt"],
+                ", ".join(job["tags"]) or None,
                 ago(job["created_at"]),
             )
             for job in found
         ),
         empty="no jobs; `asym submit SPEC.yaml` creates one",
     )
+
+
+def edit(
+    job: JobId,
+    name: Annotated[str | None, typer.Option()] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="In place of its tags; repeat it for several.")] = None,
+    no_tags: Annotated[bool, typer.Option("--no-tags", help="Take its tags away.")] = False,
+    notes: Annotated[str | None, typer.Option()] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a job's name, tags or notes."""
+    from client.sdk import Asym
+
+    tags = [] if no_tags else tag
+    if name is None and tags is None and notes is None:
+        raise typer.BadParameter("say what to change: --name, --tag, --no-tags or --notes")
+    with Asym() as asym:
+        edited = asym.edit_job(job, name=name, tags=tags, notes=notes)
+    if as_json:
+        print_json(edited)
+    else:
+        print(f"{edited['id']} {edited['name']}" + (f" ({', '.join(edited['tags'])})" if edited["tags"] else ""))
 
 
 def queue(as_json: AsJson = False) -> None:

@@ -5,6 +5,7 @@
     exact     the text itself, whitespace and case aside where asked
     regex     a pattern matches, or what it finds is the answer
     choice    the letter of a multiple-choice question
+    similarity   near enough to the answer, by characters or words
     reasoning_gym:TASK   the scorer of a task of the package reasoning-gym; in killable subprocesses
     http:NAME            an endpoint of the operator's
     plugin:NAME          a verifier that another package installed; in killable subprocesses

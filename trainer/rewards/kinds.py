@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue, ValidationError
 
-from trainer.rewards import choice, exact, numeric, regex
+from trainer.rewards import choice, exact, numeric, regex, similarity
 from trainer.spec.reward import FAMILIES, kind_form, option_names, option_problems, parse_kind, resolve_options
 
 KINDS = tuple(map(kind_form, FAMILIES))
@@ -28,6 +28,7 @@ _IN_PROCESS = {
     "exact": InProcess(exact.score, lambda answer, **_options: exact.check(answer)),
     "regex": InProcess(regex.score, regex.check),
     "choice": InProcess(choice.score, choice.check),
+    "similarity": InProcess(similarity.score, similarity.check),
 }
 
 

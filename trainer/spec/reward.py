@@ -44,6 +44,8 @@ class NumericOptions(SpecPart):
 
 
 class ExactOptions(SpecPart):
+    match: Literal["equal", "contain", "differ"] = "equal"
+    """The response is the answer; holds it; is anything else."""
     ignore_case: bool = False
     normalize_whitespace: bool = True
 
@@ -65,6 +67,13 @@ class ChoiceOptions(SpecPart):
         if len(set(choices)) < len(choices):
             raise ValueError("must not name a letter twice")
         return choices
+
+
+class SimilarityOptions(SpecPart):
+    metric: Literal["fuzzy_match", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"] = "fuzzy_match"
+    """fuzzy_match: by characters in common order; rouge_N: F1 of runs of N words; rouge_l: of words in common order."""
+    threshold: Annotated[Real, Field(gt=0, le=1)] = 0.8
+    """Right is at least so similar, of 1."""
 
 
 class HttpOptions(SpecPart):
@@ -121,6 +130,7 @@ _FAMILIES: dict[str, type[SpecPart]] = {
     "exact": ExactOptions,
     "regex": RegexOptions,
     "choice": ChoiceOptions,
+    "similarity": SimilarityOptions,
     "reasoning_gym": NoOptions,
     "http": HttpOptions,
     "plugin": PluginOptions,

@@ -218,3 +218,24 @@ def test_every_refusal_is_a_problem(member, method, path, status):
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json().keys() >= {"type", "title", "status", "detail", "instance"}
+
+
+def test_a_405_names_every_method_of_the_path(member):
+    for path, methods in (
+        ("/jobs", "GET, POST"),
+        ("/jobs/job_1", "DELETE, GET, PATCH"),
+        ("/jobs/validate", "POST"),
+        ("/v1/files/ds_1", "DELETE, GET"),
+    ):
+        response = member.request("OPTIONS", path)
+        assert (response.status_code, response.headers["allow"]) == (405, methods), path
+
+
+def test_a_body_that_is_not_text_is_told_so(member):
+    json_body = {"Content-Type": "application/json"}
+    for method, path in (("POST", "/jobs"), ("POST", "/jobs/validate"), ("PATCH", "/jobs/job_1"), ("POST", "/keys")):
+        response = member.request(method, path, content=b"\xff\x1d;g", headers=json_body)
+        assert (response.status_code, response.json()["errors"]) == (
+            422,
+            [{"loc": ["body"], "msg": "not JSON in UTF-8"}],
+        )

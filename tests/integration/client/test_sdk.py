@@ -1,5 +1,7 @@
 """The SDK against the real API, as a process; the test plays the worker through the store."""
 
+import hashlib
+import json
 import signal
 import subprocess
 import sys
@@ -337,3 +339,45 @@ def test_what_the_platform_offers(asym: Asym) -> None:
     assert "builtin/tiny-arith" in [model["id"] for model in asym.models()]
     presets = {preset["name"]: preset["algorithm"] for preset in asym.presets()}
     assert presets["asymgrpo"]["beta_neg"] == 0.4
+
+
+def test_jobs_are_found_by_what_is_said_of_them(asym: Asym, spec: dict[str, Any]) -> None:
+    first = asym.create_job({**spec, "name": "zebra", "tags": ["paper", "baseline"]})
+    second = asym.create_job({**spec, "name": "aardvark", "tags": ["paper"]})
+    assert [job["id"] for job in asym.jobs(tags=["paper"], sort="-name")] == [first["id"], second["id"]]
+    assert [job["id"] for job in asym.jobs(tags=["paper", "baseline"], status=["queued", "running"])] == [first["id"]]
+    edited = asym.edit_job(second["id"], tags=[], notes="an ant-eater of the Cape")
+    assert (edited["name"], edited["tags"]) == ("aardvark", [])
+    assert [job["id"] for job in asym.jobs(text="ant eat")] == [second["id"]]
+    assert list(asym.jobs(preset="grpo")) == []
+    assert asym.edit_job(second["id"], name="b", notes="")["notes"] == ""
+
+
+def test_the_log_is_followed_and_a_checkpoint_fetched(
+    asym: Asym, spec: dict[str, Any], database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    job = asym.create_job(spec)
+    work = Work(database)
+    work.record(lines=["one"])
+    content = {"model/config.json": b"{}", "model/deep/weights.safetensors": bytes(300_000), "state.json": b"{}"}
+    folder = settings.artifacts / "jobs" / job["id"] / "attempts" / str(work.attempt) / "checkpoints" / "2"
+    for name, data in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    files = {name: {"bytes": len(data), "sha256": ""} for name, data in content.items()}
+    manifest = json.dumps({"format": 1, "step": 2, "files": files}).encode()
+    (folder / "manifest.json").write_bytes(manifest)
+    digest = hashlib.sha256(manifest).hexdigest()
+    work.record(
+        events.Checkpoint(time=0, step=2, path="checkpoints/2", bytes=1, manifest_sha256=digest, score=None),
+        lines=["two"],
+    )
+    work.finish(JobStatus.SUCCEEDED)
+    assert [line["line"] for line in asym.stream_logs(job["id"])] == ["one", "two"]
+    fetched = asym.download_checkpoint(job["id"], 2, tmp_path / "models")
+    assert fetched == tmp_path / "models" / f"{job['id']}-step2"
+    assert (fetched / "deep/weights.safetensors").read_bytes() == content["model/deep/weights.safetensors"]
+    assert sorted(path.name for path in fetched.iterdir()) == ["config.json", "deep"]
+    with pytest.raises(AsymError) as gone:
+        asym.download_checkpoint(job["id"], 3, tmp_path)
+    assert gone.value.status == 404

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from api import snapshot
 from api.main import OPEN_PATHS, create_app
 from api.openapi import SPEC_EXAMPLES
 from store.settings import Settings
@@ -15,10 +16,15 @@ from trainer.spec import JobSpec
 OPERATIONS = {
     "upload_dataset", "list_datasets", "get_dataset", "list_dataset_rows", "count_tokens", "delete_dataset",
     "create_job", "validate_job", "list_jobs", "get_job", "cancel_job", "pause_job", "resume_job",
-    "clone_job", "retry_job", "delete_job",
+    "clone_job", "retry_job", "delete_job", "edit_job", "download_checkpoint", "get_telemetry",
     "get_metrics", "compare_jobs", "list_events", "list_rollouts", "list_logs", "list_checkpoints",
     "get_queue", "list_workers", "list_models", "list_presets", "get_me",
     "create_key", "list_keys", "revoke_key", "healthz", "readyz",
+    "openai_create_file", "openai_list_files", "openai_get_file", "openai_get_file_content", "openai_delete_file",
+    "openai_create_fine_tuning_job", "openai_list_fine_tuning_jobs", "openai_get_fine_tuning_job",
+    "openai_cancel_fine_tuning_job", "openai_pause_fine_tuning_job", "openai_resume_fine_tuning_job",
+    "openai_list_fine_tuning_events", "openai_list_fine_tuning_checkpoints",
+    "openai_list_models", "openai_get_model",
 }  # fmt: skip
 
 
@@ -39,17 +45,31 @@ def test_operation_ids_are_the_ones_that_clients_were_generated_from(document):
     assert sorted(operation["operationId"] for _, operation in operations(document)) == sorted(OPERATIONS)
 
 
+def test_the_snapshot_is_the_interface(document):
+    stored = snapshot.SNAPSHOT.read_text()
+    assert stored == snapshot.written(document), (
+        "the interface is not the one of docs/openapi.json: look at what changed, then run ./dev openapi"
+    )
+
+
+def test_every_operation_is_named_summed_up_described_and_under_a_heading(document):
+    for path, operation in operations(document):
+        for part in ("operationId", "summary", "description", "tags"):
+            assert operation.get(part), (path, part)
+
+
 def test_every_operation_but_the_open_ones_asks_for_a_key_and_describes_its_errors(document):
     for path, operation in operations(document):
         if path in OPEN_PATHS:
             assert "security" not in operation
             continue
-        assert operation["security"] == [{"ApiKey": []}], path
-        assert {"401", "422", "503"} <= operation["responses"].keys()
+        assert operation["security"] == [{"MetricsToken" if path == "/metrics" else "ApiKey": []}], path
+        assert {"401", "503"} <= operation["responses"].keys()
+        errors = "application/json" if path.startswith("/v1/") else "application/problem+json"
+        assert {"422", "400"} & operation["responses"].keys() or path == "/metrics"
         for status, response in operation["responses"].items():
             if int(status) >= 400:
-                assert "application/problem+json" in response["content"], (path, status)
-                assert "application/json" not in response["content"], (path, status)
+                assert list(response["content"]) == [errors], (path, status)
 
 
 def test_every_body_and_answer_has_an_example(document):

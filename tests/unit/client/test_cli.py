@@ -15,6 +15,7 @@ from client.front import free_port
 COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "doctor", "teams", "train", "eval", "submit"]
 COMMANDS += [
     "jobs",
+    "edit",
     "queue",
     "workers",
     "watch",

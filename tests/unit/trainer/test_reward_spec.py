@@ -51,7 +51,11 @@ def test_a_resolved_reward_resolves_to_itself(reward):
 
 def test_defaults_are_filled_in():
     assert job(kind="choice").reward.options == {"choices": "ABCDE"}
-    assert job(kind="exact").reward.options == {"ignore_case": False, "normalize_whitespace": True}
+    assert job(kind="exact").reward.options == {
+        "match": "equal",
+        "ignore_case": False,
+        "normalize_whitespace": True,
+    }
     assert job(kind="math").reward.options == {}
     assert isinstance(job(kind="math").reward, RewardSpec)
 
@@ -145,7 +149,7 @@ def test_a_rows_options_are_merged_for_the_jobs_kind_only():
     assert row_verifier("exact", job_options, None, None) == ("exact", job_options)
     assert row_verifier("exact", job_options, "exact", {"normalize_whitespace": False}) == (
         "exact",
-        {"ignore_case": True, "normalize_whitespace": False},
+        {"match": "equal", "ignore_case": True, "normalize_whitespace": False},
     )
     assert row_verifier("exact", job_options, "regex", {"full_match": True}) == (
         "regex",

@@ -71,6 +71,14 @@ def test_options():
     assert verify("exact", "46", "46", normalize_whitespace=False) == 1.0
 
 
+def test_the_answer_may_be_held_or_avoided():
+    for match, right, wrong in (("contain", "it is 46.", "it is 64."), ("differ", "64", "46")):
+        assert verify("exact", right, "46", match=match) == 1.0
+        assert verify("exact", wrong, "46", match=match) == 0.0
+    assert verify("exact", "It Is Yes", "yes", match="contain") == 0.0
+    assert verify("exact", "It Is Yes", "yes", match="contain", ignore_case=True) == 1.0
+
+
 def test_an_empty_answer_is_reported():
     assert check_answer("exact", " ") == "the answer is empty"
     assert check_answer("exact", "46") is None
