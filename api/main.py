@@ -9,6 +9,8 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from api import health, openapi, problems
+from api.audit import routes as audit
+from api.audit.trail import AuditTrail
 from api.background import running, sweep_regularly
 from api.cluster import routes as cluster
 from api.datasets import routes as datasets
@@ -18,6 +20,7 @@ from api.events.listener import listen
 from api.history import routes as history
 from api.jobs import routes as jobs
 from api.keys import routes as keys
+from api.members import routes as members
 from api.metrics import routes as metrics
 from api.request_bodies import BodyBounds
 from api.state import POOL_SIZE, ApiState
@@ -51,7 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         limits={"/datasets": state.settings.max_upload_bytes + MULTIPART_BYTES},
         default=MAX_JSON_BYTES,
     )
-    for domain in (datasets, jobs, metrics, events, history, keys, cluster, health):
+    app.add_middleware(AuditTrail, state=state)
+    for domain in (datasets, jobs, metrics, events, history, keys, members, audit, cluster, health):
         app.include_router(domain.router)
     return app
 
@@ -70,3 +74,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.feeds.close()
     await state.feeds.wait_closed()
     state.database.dispose()
+    state.platform.dispose()

@@ -10,6 +10,7 @@ from api.metrics.cache import Answers
 from store import doorbell, schema
 from store.artifacts import Artifacts
 from store.database import Database
+from store.secret import server_secret
 from store.settings import Settings
 
 POOL_SIZE = 10
@@ -31,7 +32,10 @@ class ApiState:
         self.settings = settings
         self.policy = settings.policy
         self.database_url = settings.require_database_url()
-        self.database = Database(self.database_url, pool_size=POOL_SIZE)
+        self.database = Database(self.database_url, pool_size=POOL_SIZE, for_tenants=True)
+        # For what is no tenant's: the sweeper.
+        self.platform = Database(self.database_url, pool_size=1)
+        self.secret = server_secret(settings)
         self.schema_version = schema.head()
         self.artifacts = Artifacts(settings.artifacts)
         self.feeds = Feeds()

@@ -18,7 +18,8 @@ OPERATIONS = {
     "clone_job", "retry_job", "delete_job",
     "get_metrics", "compare_jobs", "list_events", "list_rollouts", "list_logs", "list_checkpoints",
     "get_queue", "list_workers", "list_models", "list_presets", "get_me",
-    "create_key", "list_keys", "revoke_key", "healthz", "readyz",
+    "create_key", "list_keys", "revoke_key", "rotate_key", "healthz", "readyz",
+    "list_members", "add_member", "change_member", "remove_member", "list_audit",
 }  # fmt: skip
 
 

@@ -29,8 +29,10 @@ COMMANDS += [
     "compare",
     "checkpoints",
     "rollouts",
+    "audit",
     "datasets",
     "keys",
+    "members",
 ]
 
 
