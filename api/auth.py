@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.audit.trail import Trail
+from api.audit.trail import trail_of
 from api.problems import Problem
 from api.scopes import scope_of
 from api.state import ApiState, State
@@ -35,7 +35,7 @@ async def _caller(
     if credentials is None:
         raise _unauthorized("send `Authorization: Bearer asym_...`", "Bearer")
     found = await run_in_threadpool(_examine, state, credentials.credentials)
-    trail = Trail.of(request)
+    trail = trail_of(request.scope)
     if isinstance(found, Refused):
         trail.refused = found
         raise _unauthorized(_REASONS[found.reason], 'Bearer error="invalid_token"')

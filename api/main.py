@@ -20,9 +20,13 @@ from api.events.listener import listen
 from api.history import routes as history
 from api.jobs import routes as jobs
 from api.keys import routes as keys
+from api.limits.rates import RateLimits
+from api.limits.timeouts import RequestTimeouts
+from api.limits.watchers import WatcherLimit
 from api.members import routes as members
 from api.metrics import routes as metrics
 from api.request_bodies import BodyBounds
+from api.response_headers import ResponseHeaders
 from api.state import POOL_SIZE, ApiState
 from store.settings import Settings
 
@@ -54,7 +58,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         limits={"/datasets": state.settings.max_upload_bytes + MULTIPART_BYTES},
         default=MAX_JSON_BYTES,
     )
+    # The last is the outermost.
+    app.add_middleware(RequestTimeouts, seconds=state.settings.request_seconds)
+    app.add_middleware(WatcherLimit, most=state.settings.watchers_per_key)
+    app.add_middleware(RateLimits, rates=state.rates, settings=state.settings, secret=state.secret)
     app.add_middleware(AuditTrail, state=state)
+    app.add_middleware(ResponseHeaders)
     for domain in (datasets, jobs, metrics, events, history, keys, members, audit, cluster, health):
         app.include_router(domain.router)
     return app
@@ -73,5 +82,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     state.feeds.close()
     await state.feeds.wait_closed()
+    await state.rates.close()
     state.database.dispose()
     state.platform.dispose()

@@ -111,11 +111,19 @@ class Database:
     """One pool of connections. Safe to share between threads; make a new one after a fork."""
 
     def __init__(
-        self, url: str, pool_size: int = 5, *, idle_seconds: float | None = None, for_tenants: bool = False
+        self,
+        url: str,
+        pool_size: int = 5,
+        *,
+        idle_seconds: float | None = None,
+        statement_seconds: float | None = None,
+        for_tenants: bool = False,
     ) -> None:
         """`idle_seconds`: how long a transaction of ours may stand still before the server ends it and frees the rows
         that it has locked. A worker's must be shorter than its lease: one that is frozen in the middle of a transaction
         would keep its jobs from being taken away.
+
+        `statement_seconds`: how long a statement may take, where that is less than for others.
 
         `for_tenants`: connections take on the serving role and transactions see the current team only (store.tenancy).
         Where there is no such role, which is logged, they go on as the user of the address, who may see everything.
@@ -125,6 +133,9 @@ class Database:
         if idle_seconds is not None:
             timeout = max(1, round(idle_seconds * 1000))
             arguments["options"] = f"{arguments['options']} -c idle_in_transaction_session_timeout={timeout}"
+        if statement_seconds is not None:
+            timeout = max(1, min(round(statement_seconds * 1000), STATEMENT_TIMEOUT_MS))
+            arguments["options"] = f"{arguments['options']} -c statement_timeout={timeout}"
         self._engine = create_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,

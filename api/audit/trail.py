@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from anyio import to_thread
-from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import DATABASE_AWAY
@@ -32,10 +31,11 @@ class Trail:
     identity: Identity | None = None
     refused: Refused | None = None
 
-    @classmethod
-    def of(cls, request: Request) -> "Trail":
-        trail: Trail = request.state.trail
-        return trail
+
+def trail_of(scope: Scope) -> Trail:
+    """The request's."""
+    trail: Trail = scope["state"]["trail"]
+    return trail
 
 
 class AuditTrail:
