@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from store.errors import SettingsError
 from store.policy import DEFAULT, Limits, Policy
-from trainer.spec.operator import parse_http_verifiers, split_http_verifiers
+from trainer.spec.operator import parse_http_verifiers, parse_networks, split_http_verifiers
 
 GIB = 1024**3
 _PLAIN = (
@@ -17,7 +17,7 @@ _PLAIN = (
     "spool_bytes", "silence_seconds", "max_upload_bytes",
     "team_running_gpus", "team_queued_jobs", "team_gpu_hours", "team_disk_bytes", "half_life_seconds",
     "reserve_after_seconds",
-    "secret", "key_requests_per_second", "key_burst", "address_requests_per_second", "address_burst",
+    "outgoing_secret", "secret", "key_requests_per_second", "key_burst", "address_requests_per_second", "address_burst",
     "wrong_keys_per_minute", "request_seconds", "watchers_per_key",
 )  # fmt: skip
 """The settings that are read as they are, each from ASYM_ and its name."""
@@ -39,6 +39,10 @@ class Settings(BaseModel):
     """`ORG/NAME` of each model that `hf/...` may name."""
     http_verifiers: dict[str, SecretStr] = {}
     """Name -> URL of each endpoint that `reward.kind: http:NAME` may name."""
+    outgoing_networks: list[str] = []
+    """Beyond the public ones, where the name of such an endpoint may lead: `10.0.0.0/8`."""
+    outgoing_secret: SecretStr | None = None
+    """What calls to such an endpoint are signed with."""
     sandbox: Literal["bubblewrap"] | None = None
     """What confines the code of `reward.kind: python`; without one such jobs are refused."""
     lease_seconds: Seconds = 15.0
@@ -95,6 +99,10 @@ class Settings(BaseModel):
             given["http_verifiers"] = parse_http_verifiers(split_http_verifiers(env.get("ASYM_HTTP_VERIFIERS", "")))
         except ValueError as error:
             raise SettingsError(f"ASYM_HTTP_VERIFIERS: {error}") from error
+        try:
+            given["outgoing_networks"] = [str(net) for net in parse_networks(env.get("ASYM_OUTGOING_NETWORKS", ""))]
+        except ValueError as error:
+            raise SettingsError(f"ASYM_OUTGOING_NETWORKS: {error}") from error
         for field in _PLAIN:
             if value := env.get(f"ASYM_{field.upper()}"):
                 given[field] = value

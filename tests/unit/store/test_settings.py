@@ -40,7 +40,7 @@ def test_everything_set(tmp_path: Path) -> None:
     assert settings.hf_allowlist == ["Qwen/Qwen3-0.6B", "a/b"]
     assert (settings.lease_seconds, settings.sweep_seconds, settings.max_upload_bytes) == (2.5, 1, 1000)
     assert settings.models_dir == tmp_path / "m"
-    assert {name: url.get_hunter2_value() for name, url in settings.http_verifiers.items()} == {
+    assert {name: url.get_secret_value() for name, url in settings.http_verifiers.items()} == {
         "judge": "https://u:hunter2@judge/score?a=b",
         "other": "http://127.0.0.1:8001/",
     }
