@@ -5,9 +5,9 @@ takes at most the last half second of it, a killed API process the entry of the 
 and read, and change nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from store.access import Identity, Scope, of_team, require
@@ -28,23 +28,14 @@ class Deed:
     reason: str | None = None
 
 
+_NOTE = text(
+    "SELECT asym_note(:team_id, :key_id, :member_id, :address, :action, :object, CAST(:status AS smallint), :reason)"
+)
+
+
 def record(session: Session, deed: Deed) -> None:
-    """Add an entry. On the serving role the transaction must be that of the deed's team, or the deed of none."""
-    session.execute(text("SET LOCAL synchronous_commit = off"))
-    session.execute(
-        insert(AuditEntry)
-        .inline()  # nothing is read back: of an entry of no team the serving role could not
-        .values(
-            team_id=deed.team_id,
-            key_id=deed.key_id,
-            member_id=deed.member_id,
-            address=deed.address,
-            action=deed.action,
-            object=deed.object,
-            status=deed.status,
-            reason=deed.reason,
-        )
-    )
+    """Add an entry. From here on the transaction is that of the deed's team, and its commit does not wait."""
+    session.execute(_NOTE, asdict(deed))
 
 
 def list_page(session: Session, identity: Identity, limit: int, after: int | None = None) -> list[AuditEntry]:
