@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from api.main import OPEN_PATHS
 from store import jobs, keys, members
@@ -47,6 +49,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/datasets"): Rule(READ),
     ("GET", "/datasets/{dataset_id}"): Rule(READ, "dataset"),
     ("GET", "/datasets/{dataset_id}/rows"): Rule(READ, "dataset"),
+    ("GET", "/datasets/{dataset_id}/tokens"): Rule(READ, "dataset", query="?model=builtin/tiny-arith"),
     ("DELETE", "/datasets/{dataset_id}"): Rule(DATA, "dataset", ok=204),
     # Another team's data set is no data set.
     ("POST", "/jobs"): Rule(JOBS, "spec", ok=201, send=lambda world: {"json": world.spec}),
@@ -171,7 +174,10 @@ def settings(settings):
 
 
 @pytest.fixture
-def world(database, make_key, make_dataset, make_spec):
+def world(database, make_key, make_dataset, make_spec, settings):
+    made = settings.models_cache / "tiny-arith-0"
+    made.mkdir(parents=True)
+    Tokenizer(WordLevel({"?": 0}, unk_token="?")).save(str(made / "tokenizer.json"))
     return World(database, make_key, make_dataset, make_spec)
 
 
@@ -220,5 +226,5 @@ def test_the_matrix(who, anonymous, world):
 
 def test_how_large_the_matrix_is():
     # So that it cannot shrink unnoticed.
-    assert len(RULES) >= 37
+    assert len(RULES) >= 38
     assert len(EVERYONE) == 12

@@ -30,7 +30,7 @@ def test_up_down_up(empty_database_url: str) -> None:
 @pytest.mark.parametrize("role", list(Role))
 def test_keys_of_before_there_were_members_work_on(empty_database_url: str, role: Role) -> None:
     plain = "asym_" + "b3" * 26
-    schema.upgrade(empty_database_url, "0006")
+    schema.upgrade(empty_database_url, "0007")
     with psycopg.connect(empty_database_url) as connection:
         connection.execute("INSERT INTO teams (id, name) VALUES ('team_1', 't')")
         connection.execute(
@@ -46,6 +46,6 @@ def test_keys_of_before_there_were_members_work_on(empty_database_url: str, role
     assert identity is not None
     assert (identity.key_id, identity.member_id, identity.role) == ("key_1", "member_1", role)
     assert identity.scopes is None
-    schema.downgrade(empty_database_url, "0006")
+    schema.downgrade(empty_database_url, "0007")
     with psycopg.connect(empty_database_url) as connection:
         assert connection.execute("SELECT id, revoked_at FROM api_keys").fetchall() == [("key_1", None)]
