@@ -77,7 +77,7 @@ async def _to_its_end(call: Callable[[], Result]) -> Result:
 
 def _sweep_once(state: ApiState) -> SweepResult:
     asked_at = time.monotonic()
-    with state.database.transaction() as session:
+    with state.platform.transaction() as session:
         result = sweep(session, state.settings.lease_seconds, state.settings.policy, asked_at=asked_at)
     if result.queued:
         state.ring()

@@ -9,6 +9,8 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from api import health, openapi, problems, telemetry
+from api.audit import routes as audit
+from api.audit.trail import AuditTrail
 from api.background import running, sweep_regularly
 from api.cluster import routes as cluster
 from api.datasets import routes as datasets
@@ -18,11 +20,16 @@ from api.events.listener import listen
 from api.history import routes as history
 from api.jobs import routes as jobs
 from api.keys import routes as keys
+from api.limits.rates import RateLimits
+from api.limits.timeouts import RequestTimeouts
+from api.limits.watchers import WatcherLimit
+from api.members import routes as members
 from api.metrics import routes as metrics
 from api.openai import files as openai_files
 from api.openai import jobs as openai_jobs
 from api.openai import models as openai_models
 from api.request_bodies import BodyBounds
+from api.response_headers import ResponseHeaders
 from api.state import POOL_SIZE, ApiState
 from store.settings import Settings
 
@@ -56,9 +63,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         limits=dict.fromkeys(UPLOADS, state.settings.max_upload_bytes + MULTIPART_BYTES),
         default=MAX_JSON_BYTES,
     )
+    # The last is the outermost.
+    app.add_middleware(RequestTimeouts, seconds=state.settings.request_seconds)
+    app.add_middleware(WatcherLimit, most=state.settings.watchers_per_key)
+    app.add_middleware(RateLimits, rates=state.rates, settings=state.settings, secret=state.secret)
+    app.add_middleware(AuditTrail, state=state)
+    app.add_middleware(ResponseHeaders)
     app.add_middleware(telemetry.Telemetry, state=state)
     openai = (openai_files, openai_jobs, openai_models)
-    for domain in (datasets, jobs, metrics, events, history, keys, cluster, health, telemetry, *openai):
+    for domain in (datasets, jobs, metrics, events, history, keys, members, audit, cluster, health, telemetry, *openai):
         app.include_router(domain.router)
     return app
 
@@ -76,4 +89,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     state.feeds.close()
     await state.feeds.wait_closed()
+    await state.rates.close()
     state.database.dispose()
+    state.platform.dispose()

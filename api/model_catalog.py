@@ -30,7 +30,10 @@ def missing_because(model_id: str, settings: Settings) -> str | None:
     if source == "path":
         if settings.models_dir is None:
             return f"no model {model_id!r}: this platform has no models folder (ASYM_MODELS_DIR)"
-        return _incomplete_because(model_id, settings.models_dir / name)
+        folder = settings.models_dir / name
+        if not folder.resolve().is_relative_to(settings.models_dir.resolve()):
+            return f"no model {model_id!r}"  # a link that leads out of the folder
+        return _incomplete_because(model_id, folder)
     if source == "hf" and name not in settings.hf_allowlist:
         return f"no model {model_id!r}: {name} is not on this platform's allowlist (ASYM_HF_ALLOWLIST)"
     return None

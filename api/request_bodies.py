@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DRAINED_BYTES = 64 * 2**20
 DRAIN_SECONDS = 5.0
+SILENCE_SECONDS = 30.0
+"""A sender of whom nothing comes for so long is answered 408."""
 
 
 class BodyBounds:
@@ -36,7 +38,12 @@ class BodyBounds:
             nonlocal received, whole
             if announced.isdigit() and int(announced) > limit:
                 raise _too_large(limit)
-            message = await receive()
+            # When the body is there, what comes next is the client's leaving, which may take as long as it likes.
+            try:
+                async with asyncio.timeout(None if whole else SILENCE_SECONDS):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"no more of the body came within {SILENCE_SECONDS:g} s") from None
             received += len(message.get("body", b""))
             whole = whole or message["type"] == "http.disconnect" or not message.get("more_body", False)
             if received > limit:

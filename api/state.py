@@ -7,11 +7,13 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from api.events.feed import Feeds
-from api.metrics.cache import Answers
+from api.limits.gcra import Rates
 from api.measured import LatestCensus, Measured
+from api.metrics.cache import Answers
 from store import doorbell, schema
 from store.artifacts import Artifacts
 from store.database import Database
+from store.secret import server_secret
 from store.settings import Settings
 
 POOL_SIZE = 10
@@ -33,13 +35,20 @@ class ApiState:
         self.settings = settings
         self.policy = settings.policy
         self.database_url = settings.require_database_url()
-        self.database = Database(self.database_url, pool_size=POOL_SIZE)
+        # A second more than the request has, so that whoever waits is told the one thing and not by chance the other.
+        self.database = Database(
+            self.database_url, pool_size=POOL_SIZE, for_tenants=True, statement_seconds=settings.request_seconds + 1
+        )
+        # For what is no tenant's: the sweeper.
+        self.platform = Database(self.database_url, pool_size=1)
+        self.secret = server_secret(settings)
+        self.rates = Rates(None if settings.broker_url is None else settings.broker_url.get_secret_value())
         self.schema_version = schema.head()
         self.artifacts = Artifacts(settings.artifacts)
         self.feeds = Feeds()
         self.answers = Answers(METRICS_CACHE_BYTES)
         self.measured = Measured()
-        self.census = LatestCensus(self.database)
+        self.census = LatestCensus(self.platform)
         self.started = secrets.token_hex(8)
         """Another one for every process."""
         self.inspections = CapacityLimiter(INSPECTIONS_AT_ONCE)

@@ -137,6 +137,25 @@ class Series(TypedDict):
     """float, int, None where undefined; for `group/histogram` a list of counts."""
 
 
+class Member(TypedDict):
+    id: str
+    name: str
+    role: Literal["viewer", "member", "admin"]
+    created_at: str
+
+
+class AuditEntry(TypedDict):
+    id: int
+    at: str
+    key_id: str | None
+    member_id: str | None
+    address: str
+    action: str
+    object: str
+    status: int
+    reason: str | None
+
+
 class Metrics(TypedDict):
     keys: dict[str, Series]
 
@@ -286,6 +305,9 @@ class Me(TypedDict):
     team_id: str
     team_name: str
     role: Literal["viewer", "member", "admin"]
+    member_id: str
+    scopes: list[str]
+    expires_at: str | None
     limits: TeamLimits
     used: TeamUse
 
@@ -301,9 +323,14 @@ class Key(TypedDict):
     id: str
     name: str
     prefix: str
+    member_id: str
     role: Literal["viewer", "member", "admin"]
+    scopes: list[str] | None
+    """What it was narrowed to; None: all that its role may do."""
     created_at: str
     last_used_at: str | None
+    expires_at: str | None
     revoked_at: str | None
+    rotated_from: str | None
     key: NotRequired[str]
     """The key itself, only in the answer that made it."""

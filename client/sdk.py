@@ -12,6 +12,7 @@ from client import download, event_stream
 from client.credentials import find_credentials
 from client.results import (
     TERMINAL,
+    AuditEntry,
     Checkpoint,
     Comparison,
     Dataset,
@@ -21,6 +22,7 @@ from client.results import (
     Key,
     LogLine,
     Me,
+    Member,
     Metrics,
     Page,
     PromptTokens,
@@ -34,6 +36,9 @@ from client.transport import Transport
 
 PAGE = 100
 """How many objects one request of an iterator asks for."""
+
+
+RoleName = Literal["viewer", "member", "admin"]
 
 
 class Asym:
@@ -332,9 +337,27 @@ class Asym:
 
     # Keys
 
-    def create_key(self, name: str, *, role: Literal["viewer", "member", "admin"] = "member") -> Key:
-        """The answer holds the key itself under `key`: the only time it is shown."""
-        result: Key = self._transport.json("POST", "/keys", body={"name": name, "role": role})
+    def create_key(
+        self,
+        name: str,
+        *,
+        role: RoleName = "member",
+        member_id: str | None = None,
+        scopes: Sequence[str] | None = None,
+        expires_at: str | None = None,
+    ) -> Key:
+        """The answer holds the key itself under `key`: the only time it is shown.
+
+        member_id: whose; the caller's own without it. expires_at: RFC 3339, with a time zone.
+        """
+        more = {"member_id": member_id, "scopes": None if scopes is None else list(scopes), "expires_at": expires_at}
+        body = {"name": name, "role": role, **{key: value for key, value in more.items() if value is not None}}
+        result: Key = self._transport.json("POST", "/keys", body=body)
+        return result
+
+    def rotate_key(self, key_id: str, *, grace_seconds: int = 0) -> Key:
+        """A new key in the place of one, which ends at once or after the grace. The answer holds it under `key`."""
+        result: Key = self._transport.json("POST", f"/keys/{key_id}/rotate", body={"grace_seconds": grace_seconds})
         return result
 
     def keys(self) -> list[Key]:
@@ -342,6 +365,29 @@ class Asym:
 
     def revoke_key(self, key_id: str) -> None:
         self._transport.json("DELETE", f"/keys/{key_id}")
+
+    # The team
+
+    def members(self) -> list[Member]:
+        return list(self._all("/members", {}, None))
+
+    def add_member(self, name: str, *, role: RoleName = "member") -> Member:
+        """It can do something once it has a key: `create_key(..., member_id=...)`."""
+        result: Member = self._transport.json("POST", "/members", body={"name": name, "role": role})
+        return result
+
+    def change_member(self, member_id: str, *, name: str | None = None, role: RoleName | None = None) -> Member:
+        body = {key: value for key, value in {"name": name, "role": role}.items() if value is not None}
+        result: Member = self._transport.json("PATCH", f"/members/{member_id}", body=body)
+        return result
+
+    def remove_member(self, member_id: str) -> None:
+        """All its keys are refused from now on."""
+        self._transport.json("DELETE", f"/members/{member_id}")
+
+    def audit(self, *, limit: int | None = None) -> list[AuditEntry]:
+        """Who did what, newest first."""
+        return list(self._all("/audit", {}, limit))
 
     # Lists
 

@@ -1,4 +1,7 @@
-"""Who asks, and what is theirs: the one place where rows are filtered by team and roles are checked."""
+"""Who asks, and what is theirs: the one place where rows are filtered by team, and roles and scopes are checked.
+
+The database holds the same line between teams a second time (store.tenancy).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +13,39 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
 from store.errors import Forbidden, NotFound
-from store.models import Dataset, Job, Key
+from store.models import AuditEntry, Dataset, Job, Key, Member
 
 
 class Role(StrEnum):
-    """Viewers read; members also create and stop; admins also manage keys."""
+    """Viewers read; members also create and stop; admins also manage keys and members. In growing order."""
 
     VIEWER = "viewer"
     MEMBER = "member"
     ADMIN = "admin"
+
+
+class Scope(StrEnum):
+    """One thing that a key may do. A key has those of its role, or some of them."""
+
+    READ = "read"
+    JOBS_WRITE = "jobs:write"
+    DATASETS_WRITE = "datasets:write"
+    KEYS_MANAGE = "keys:manage"
+    MEMBERS_MANAGE = "members:manage"
+    AUDIT_READ = "audit:read"
+
+
+_OF_MEMBERS = frozenset({Scope.READ, Scope.JOBS_WRITE, Scope.DATASETS_WRITE})
+SCOPES: dict[Role, frozenset[Scope]] = {
+    Role.VIEWER: frozenset({Scope.READ}),
+    Role.MEMBER: _OF_MEMBERS,
+    Role.ADMIN: frozenset(Scope),
+}
+
+
+def lesser(one: Role, other: Role) -> Role:
+    """The role that may do less."""
+    return min(one, other, key=list(Role).index)
 
 
 @dataclass(frozen=True)
@@ -28,12 +55,19 @@ class Identity:
     key_id: str
     team_id: str
     role: Role
+    """The key's, or its member's where that is less."""
+    member_id: str | None = None
+    scopes: frozenset[Scope] | None = None
+    """What the key was narrowed to; None: all that its role may do."""
+
+    def may(self, scope: Scope) -> bool:
+        return scope in SCOPES[self.role] and (self.scopes is None or scope in self.scopes)
 
 
-_KINDS = {Dataset: "data set", Job: "job", Key: "key"}
+_KINDS = {AuditEntry: "audit entry", Dataset: "data set", Job: "job", Key: "key", Member: "member"}
 
-Owned = Dataset | Job | Key
-T = TypeVar("T", Dataset, Job, Key)
+Owned = AuditEntry | Dataset | Job | Key | Member
+T = TypeVar("T", AuditEntry, Dataset, Job, Key, Member)
 
 
 def of_team(identity: Identity, entity: type[Owned]) -> ColumnElement[bool]:
@@ -66,13 +100,25 @@ def find(
     return row
 
 
+def require(identity: Identity, scope: Scope) -> None:
+    """Forbidden for a key whose role, or whose scopes, do not allow this."""
+    if identity.may(scope):
+        return
+    if scope in SCOPES[identity.role]:
+        held = ", ".join(sorted(identity.scopes or ())) or "none"
+        raise Forbidden(f"this key lacks the scope {scope} (it has: {held})")
+    if scope in _OF_MEMBERS:
+        raise Forbidden("this key may only read (role viewer)")
+    raise Forbidden(f"this needs an admin key; this one has role {identity.role}")
+
+
 def require_member(identity: Identity) -> None:
-    """Forbidden for a viewer."""
+    """Forbidden for a viewer, whatever is to be written; `require` tells writes apart."""
     if identity.role is Role.VIEWER:
         raise Forbidden("this key may only read (role viewer)")
 
 
 def require_admin(identity: Identity) -> None:
-    """Forbidden for anyone but an admin."""
+    """Forbidden for anyone but an admin; `require` tells apart what admins do."""
     if identity.role is not Role.ADMIN:
         raise Forbidden(f"this needs an admin key; this one has role {identity.role}")

@@ -3,14 +3,18 @@
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
-from sqlalchemy import Connection, create_engine, make_url, text
+import psycopg
+from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from store import tenancy
 from store.errors import SettingsError
 
 _log = logging.getLogger(__name__)
@@ -79,17 +83,59 @@ def _notify(connection: Connection, notifications: list[tuple[str, str]]) -> Non
         _log.warning("could not notify listeners of what was committed: %s", error)
 
 
+_SERVING = "store.serving"
+
+
+def _take_on_the_role(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    try:
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(f"SET ROLE {tenancy.SERVING_ROLE}")
+        connection.commit()
+        record.info[_SERVING] = True
+    except psycopg.Error as error:
+        connection.rollback()
+        if _SERVING not in record.info:
+            _log.warning("row-level security is not in force (run `asym migrate`; docs/security.md): %s", error)
+        record.info[_SERVING] = False
+
+
+def _try_the_role_again(
+    connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+) -> None:
+    # The connection may be older than the role.
+    if not record.info.get(_SERVING):
+        _take_on_the_role(connection, record)
+
+
 class Database:
     """One pool of connections. Safe to share between threads; make a new one after a fork."""
 
-    def __init__(self, url: str, pool_size: int = 5, *, idle_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        pool_size: int = 5,
+        *,
+        idle_seconds: float | None = None,
+        statement_seconds: float | None = None,
+        for_tenants: bool = False,
+    ) -> None:
         """`idle_seconds`: how long a transaction of ours may stand still before the server ends it and frees the rows
         that it has locked. A worker's must be shorter than its lease: one that is frozen in the middle of a transaction
-        would keep its jobs from being taken away."""
+        would keep its jobs from being taken away.
+
+        `statement_seconds`: how long a statement may take, where that is less than for others.
+
+        `for_tenants`: connections take on the serving role and transactions see the current team only (store.tenancy).
+        Where there is no such role, which is logged, they go on as the user of the address, who may see everything.
+        """
+        self._for_tenants = for_tenants
         arguments = dict(CONNECT_ARGUMENTS)
         if idle_seconds is not None:
             timeout = max(1, round(idle_seconds * 1000))
             arguments["options"] = f"{arguments['options']} -c idle_in_transaction_session_timeout={timeout}"
+        if statement_seconds is not None:
+            timeout = max(1, min(round(statement_seconds * 1000), STATEMENT_TIMEOUT_MS))
+            arguments["options"] = f"{arguments['options']} -c statement_timeout={timeout}"
         self._engine = create_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
@@ -100,6 +146,9 @@ class Database:
             # NaN is not JSON: refuse it here rather than let Postgres do so in the middle of a batch.
             json_serializer=partial(json.dumps, allow_nan=False, separators=(",", ":")),
         )
+        if for_tenants:
+            event.listen(self._engine, "connect", _take_on_the_role)
+            event.listen(self._engine, "checkout", _try_the_role_again)
         # Rows stay readable after the commit, without a hidden query.
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
@@ -113,9 +162,20 @@ class Database:
             if snapshot:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             with self._sessions(bind=connection) as session, session.begin():
+                if self._for_tenants:
+                    tenancy.enter(session)
                 yield session
             if notifications := session.info.get(_NOTIFICATIONS):
                 _notify(connection, list(notifications))
+
+    @contextmanager
+    def before_any_team(self) -> Iterator[Session]:
+        """A Session in which each statement is a transaction of its own, and which sees no team's rows: to find out
+        whose request this is, in one round trip."""
+        with self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            with self._sessions(bind=connection) as session:
+                yield session
 
     def ping(self) -> None:
         """One round trip. sqlalchemy.exc.OperationalError when the database is away."""

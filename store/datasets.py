@@ -8,12 +8,13 @@ from sqlalchemy import Select, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from store import usage
-from store.access import Identity, find, of_team, require_member
+from store.access import Identity, Scope, find, of_team, require
 from store.errors import Conflict, NotFound
 from store.ids import new_id
 from store.models import Dataset, Job
 from store.policy import DEFAULT, Policy
 from store.status import TERMINAL
+from store.tenancy import platform_view
 from trainer.spec.dataset import Statistics
 
 _VERSION_LOCK = 0x5653
@@ -51,7 +52,7 @@ def create(
     It is the next version of its name. column_mapping: the columns that the uploader named, {"prompt": ..., "answer":
     ...}, either or both.
     """
-    require_member(identity)
+    require(identity, Scope.DATASETS_WRITE)
     usage.admit_bytes(session, identity.team_id, bytes, policy)
     # Two uploads of one name at once are two versions.
     session.execute(
@@ -120,7 +121,7 @@ def column_mappings(session: Session, identity: Identity, dataset_ids: Iterable[
 
 def delete(session: Session, identity: Identity, dataset_id: str) -> None:
     """Take a data set out of use. Conflict while a job that has not ended reads it."""
-    require_member(identity)
+    require(identity, Scope.DATASETS_WRITE)
     dataset = find(session, identity, Dataset, dataset_id, lock=True)
     if dataset.deleted_at is not None:
         raise NotFound("data set", dataset_id)
@@ -158,4 +159,5 @@ def files(session: Session, team_id: str, dataset_ids: Iterable[str]) -> dict[st
 def blob_in_use(session: Session, sha256: str) -> bool:
     """Whether any team's data set still has this content, so that its file must stay."""
     statement = select(Dataset.id).where(Dataset.sha256 == sha256, Dataset.deleted_at.is_(None)).limit(1)
-    return session.scalars(statement).first() is not None
+    with platform_view(session):
+        return session.scalars(statement).first() is not None

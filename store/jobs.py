@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, defer
 
 from store import checkpoints, job_words, usage
-from store.access import Identity, find, of_team, require_member
+from store.access import Identity, Scope, find, of_team, require
 from store.demand import Demand
 from store.errors import Conflict, FieldProblem, Invalid, Stale
 from store.ids import new_id
@@ -45,7 +45,7 @@ def create(
     team does not have. LimitReached: the team may not queue or store more.
     The caller rings the doorbell (store.doorbell) after the commit.
     """
-    require_member(identity)
+    require(identity, Scope.JOBS_WRITE)
     resolved, demand = spec.model_dump(mode="json"), Demand.of(spec.resources)
     beside = {"tags": list(tags), "notes": notes, "facade": facade}
     digest = _digest({"spec": resolved} | {name: value for name, value in beside.items() if value})
@@ -245,7 +245,7 @@ def requeue(session: Session, job: Job) -> None:
 
 
 def _for_change(session: Session, identity: Identity, job_id: str) -> Job:
-    require_member(identity)
+    require(identity, Scope.JOBS_WRITE)
     return find(session, identity, Job, job_id, lock=True)
 
 

@@ -19,6 +19,7 @@ from store.access import Role
 from store.database import Database
 from store.errors import SettingsError
 from store.metrics import pyramid
+from store.secret import ServerSecret, server_secret
 from store.settings import Settings
 
 FIRST_TEAM = "default"
@@ -38,13 +39,15 @@ def wait_for(database: Database, seconds: float) -> None:
             time.sleep(_RETRY_SECONDS)
 
 
-def bootstrap(database: Database, credentials_file: Path, api_url: str, dashboard_url: str) -> bool:
+def bootstrap(
+    database: Database, credentials_file: Path, api_url: str, dashboard_url: str, secret: ServerSecret | None = None
+) -> bool:
     """Make the first team and its admin key when there is no key at all. True when it did."""
     with database.transaction() as session:
         if not keys.claim_first(session):
             return False
         team = keys.create_team(session, FIRST_TEAM)
-        _, plain = keys.create(session, team.id, "first admin key", Role.ADMIN)
+        _, plain = keys.create(session, team.id, "first admin key", Role.ADMIN, secret=secret)
         # Before the commit: a key that nobody can read must not be the one that stops another from being made.
         write_private(
             credentials_file, json.dumps({"api_url": api_url, "api_key": plain, "dashboard_url": dashboard_url}) + "\n"
@@ -91,8 +94,20 @@ def main() -> int:
     print(f"migrate: the schema is at version {schema.head()}", file=sys.stderr)
     if built := pyramid.catch_up(database):
         print(f"migrate: summed up the metrics of {built} jobs", file=sys.stderr)
-    if bootstrap(database, settings.credentials_file, options.api_url, options.dashboard_url):
+    try:
+        secret = server_secret(settings)
+    except SettingsError as error:
+        print(f"migrate: {error}", file=sys.stderr)
+        return 2
+    if bootstrap(database, settings.credentials_file, options.api_url, options.dashboard_url, secret):
         print(f"migrate: made the first admin key, written to {settings.credentials_file}", file=sys.stderr)
+    with database.transaction() as session:
+        if lost := keys.made_with_other_secrets(session, secret):
+            print(
+                f"migrate: {lost} keys were made with another secret than this one (ASYM_SECRET or "
+                f"{settings.secret_file}) and open nothing: put the right one back, or make new keys",
+                file=sys.stderr,
+            )
     database.dispose()
     return 0
 

@@ -101,20 +101,65 @@ class TeamUsage(Base):
     month_seconds: Mapped[float]
 
 
+class Member(Base):
+    """Somebody of a team, a person or a program. Removed members stay, since keys, jobs and the audit log name them."""
+
+    __tablename__ = "members"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), index=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    removed_at: Mapped[datetime | None]
+
+
 class Key(Base):
     __tablename__ = "api_keys"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), index=True)
+    member_id: Mapped[str] = mapped_column(ForeignKey("members.id"), index=True)
     name: Mapped[str]
     prefix: Mapped[str]
     """The key's first characters, to tell keys apart in a list."""
     hash: Mapped[str] = mapped_column(unique=True)
-    """SHA-256 of the key. The key is 256 random bits, so no slow hash is needed."""
+    """HMAC-SHA-256 of the key under the server's secret. The key is 256 random bits, so no slow hash is needed."""
+    secret_id: Mapped[str | None]
+    """Which secret (store.secret). NULL: a plain SHA-256 of before there was one; the next use replaces it."""
     role: Mapped[str]
+    scopes: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
+    """What it was narrowed to; NULL: all that its role may do."""
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     last_used_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    rotated_from: Mapped[str | None]
+    """The key that this one takes the place of. Only a note."""
+
+
+class AuditEntry(Base):
+    """Who did what, or was refused it. No foreign keys: an entry outlives whatever it speaks of."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index(None, "team_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    team_id: Mapped[str | None]
+    """NULL: nobody known; for the operator only."""
+    key_id: Mapped[str | None]
+    member_id: Mapped[str | None]
+    address: Mapped[str]
+    """Where the request came from, as far as the API can tell."""
+    action: Mapped[str]
+    """The route's operation id, such as create_job; authenticate for a key that was refused."""
+    object: Mapped[str]
+    """The id of what it was done to or what it made, else the path."""
+    status: Mapped[int] = mapped_column(SmallInteger)
+    """The HTTP status of the answer."""
+    reason: Mapped[str | None]
+    """Why a key was refused: unknown, revoked, expired or removed."""
 
 
 class Dataset(Base):

@@ -18,6 +18,7 @@ from store.forecast import Waiting, forecast
 from store.models import Job
 from store.policy import DEFAULT, Policy
 from store.status import JobStatus
+from store.tenancy import platform_view
 from store.wait_reasons import Reason
 
 _HORIZON = 300
@@ -48,10 +49,11 @@ def standings(
     if not queued:
         return {}
     newcomers = queued if imagined else []
-    rooms = cluster.rooms(session)
-    kinds = _kinds(session, rooms, newcomers, policy)
-    places = _places(session, kinds, [job.id for job in queued], newcomers)
-    told = _forecast(session, rooms, kinds, places)
+    with platform_view(session):
+        rooms = cluster.rooms(session)
+        kinds = _kinds(session, rooms, newcomers, policy)
+        places = _places(session, kinds, [job.id for job in queued], newcomers)
+        told = _forecast(session, rooms, kinds, places)
     found = {}
     for place in places:
         kind = kinds[place.team_id, place.demand]

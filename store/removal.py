@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, defer
 
 from store import checkpoints
-from store.access import Identity, find, require_member
+from store.access import Identity, Scope, find, require
 from store.errors import Conflict
 from store.fencing import lock
 from store.models import Checkpoint, Job
@@ -38,7 +38,7 @@ class Untidy:
 
 def request_delete(session: Session, identity: Identity, job_id: str) -> None:
     """Take an ended job out of sight. Conflict while it has not ended, or while another job is to begin with it."""
-    require_member(identity)
+    require(identity, Scope.JOBS_WRITE)
     job = find(session, identity, Job, job_id, lock=True, options=[defer(Job.spec, raiseload=True)])
     if job.status not in TERMINAL:
         raise Conflict(f"{job_id} is {job.status}: cancel it and wait for its end before you delete it")

@@ -18,6 +18,7 @@ from store.demand import CLASSES_SQL, Demand
 from store.models import Job, Reservation, Worker
 from store.policy import Policy
 from store.status import JobStatus
+from store.tenancy import platform_view
 from store.workers import alive
 
 _LOCK = 0x4B454550
@@ -77,11 +78,9 @@ def keep_workers_free(session: Session, policy: Policy) -> list[str]:
 
 def kept_gpus(session: Session) -> dict[str, int]:
     """Worker id -> the GPUs of the job that it is kept for."""
-    rows = session.execute(
-        select(Reservation.worker_id, Job.gpus)
-        .join(Job, Job.id == Reservation.job_id)
-        .where(Job.status == JobStatus.QUEUED)
-    )
+    statement = select(Reservation.worker_id, Job.gpus).join(Job, Job.id == Reservation.job_id)
+    with platform_view(session):
+        rows = session.execute(statement.where(Job.status == JobStatus.QUEUED)).all()
     return {worker_id: gpus or 0 for worker_id, gpus in rows}
 
 

@@ -11,6 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
+from store import tenancy
 from store.database import CONNECT_ARGUMENTS, sqlalchemy_url
 from store.models import Base
 
@@ -18,8 +19,16 @@ _LOCK = 0x4153594D  # "ASYM"
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring the database to this version. Two at once wait for each other."""
-    _run(database_url, lambda config: command.upgrade(config, revision))
+    """Bring the database to this version; the newest one comes with row-level security. Two at once wait for each
+    other."""
+
+    def to_version(config: Config) -> None:
+        command.upgrade(config, revision)
+        connection = config.attributes["connection"]
+        if current(connection) == head():
+            tenancy.enforce(connection, list(Base.metadata.tables.values()))
+
+    _run(database_url, to_version)
 
 
 def downgrade(database_url: str, revision: str) -> None:

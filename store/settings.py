@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from store.errors import SettingsError
 from store.policy import DEFAULT, Limits, Policy
-from trainer.spec.operator import parse_http_verifiers, split_http_verifiers
+from trainer.spec.operator import parse_http_verifiers, parse_networks, split_http_verifiers
 
 GIB = 1024**3
 _PLAIN = (
@@ -17,6 +17,8 @@ _PLAIN = (
     "spool_bytes", "silence_seconds", "max_upload_bytes", "metrics_token",
     "team_running_gpus", "team_queued_jobs", "team_gpu_hours", "team_disk_bytes", "half_life_seconds",
     "reserve_after_seconds",
+    "outgoing_secret", "secret", "key_requests_per_second", "key_burst", "address_requests_per_second", "address_burst",
+    "wrong_keys_per_minute", "request_seconds", "watchers_per_key",
 )  # fmt: skip
 """The settings that are read as they are, each from ASYM_ and its name."""
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -37,6 +39,10 @@ class Settings(BaseModel):
     """`ORG/NAME` of each model that `hf/...` may name."""
     http_verifiers: dict[str, SecretStr] = {}
     """Name -> URL of each endpoint that `reward.kind: http:NAME` may name."""
+    outgoing_networks: list[str] = []
+    """Beyond the public ones, where the name of such an endpoint may lead: `10.0.0.0/8`."""
+    outgoing_secret: SecretStr | None = None
+    """What calls to such an endpoint are signed with."""
     sandbox: Literal["bubblewrap"] | None = None
     """What confines the code of `reward.kind: python`; without one such jobs are refused."""
     lease_seconds: Seconds = 15.0
@@ -57,6 +63,19 @@ class Settings(BaseModel):
     team_queued_jobs: TeamLimit = None
     team_gpu_hours: TeamLimit = None
     team_disk_bytes: TeamLimit = None
+    secret: SecretStr | None = None
+    """What API keys are hashed with (store.secret); without it, a file in the home, which the first start makes."""
+    key_requests_per_second: Seconds = 500.0
+    """These four: how fast requests may come, of one key and from one address, and how many at once after a rest."""
+    key_burst: Annotated[int, Field(ge=1)] = 2000
+    address_requests_per_second: Seconds = 1000.0
+    address_burst: Annotated[int, Field(ge=1)] = 4000
+    wrong_keys_per_minute: Annotated[int, Field(ge=1)] = 60
+    """From one address; after them it waits, whatever it sends."""
+    request_seconds: Seconds = 30.0
+    """After how long a request that is no upload, download or stream is answered 504."""
+    watchers_per_key: Annotated[int, Field(ge=1)] = 200
+    """Event streams that one key may hold open at an API process."""
     half_life_seconds: Seconds = DEFAULT.half_life_seconds
     reserve_after_seconds: Seconds = DEFAULT.reserve_after_seconds
 
@@ -82,6 +101,10 @@ class Settings(BaseModel):
             given["http_verifiers"] = parse_http_verifiers(split_http_verifiers(env.get("ASYM_HTTP_VERIFIERS", "")))
         except ValueError as error:
             raise SettingsError(f"ASYM_HTTP_VERIFIERS: {error}") from error
+        try:
+            given["outgoing_networks"] = [str(net) for net in parse_networks(env.get("ASYM_OUTGOING_NETWORKS", ""))]
+        except ValueError as error:
+            raise SettingsError(f"ASYM_OUTGOING_NETWORKS: {error}") from error
         for field in _PLAIN:
             if value := env.get(f"ASYM_{field.upper()}"):
                 given[field] = value
@@ -114,6 +137,11 @@ class Settings(BaseModel):
     def spool_folder(self) -> Path:
         """Where a worker keeps, without a name, what the database cannot take yet."""
         return self.home / "spool"
+
+    @property
+    def secret_file(self) -> Path:
+        """The server's secret where ASYM_SECRET is not set (mode 0600)."""
+        return self.home / "secret"
 
     @property
     def credentials_file(self) -> Path:

@@ -7,7 +7,7 @@ from sqlalchemy import insert, literal, select
 from sqlalchemy.orm import Session
 
 from store import checkpoints, jobs
-from store.access import Identity, find, of_team, require_member
+from store.access import Identity, Scope, find, of_team, require
 from store.errors import Conflict
 from store.journal import append, event_row
 from store.metrics import pyramid
@@ -46,7 +46,7 @@ def retry(session: Session, identity: Identity, job_id: str, *, policy: Policy =
     checkpoint it begins anew. (job, True), or (the retry there is, False). Conflict for a job in another status;
     Invalid when what its spec names is gone.
     """
-    require_member(identity)
+    require(identity, Scope.JOBS_WRITE)
     source = find(session, identity, Job, job_id, lock=True)
     earlier = session.scalars(select(Job).where(of_team(identity, Job), Job.retry_of == job_id)).one_or_none()
     if earlier is not None:

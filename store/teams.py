@@ -21,6 +21,7 @@ from store.embedded.running import with_running_servers
 from store.errors import NotFound, SettingsError
 from store.models import Team
 from store.policy import UNLIMITED, Limits, Policy
+from store.secret import server_secret
 from store.settings import Settings
 
 DEFAULT_WORD, UNLIMITED_WORD = "default", "unlimited"
@@ -60,7 +61,7 @@ def main() -> int:
         settings = with_running_servers(Settings.from_environment())
         database = Database(settings.require_database_url(), pool_size=1)
         with database.transaction() as session:
-            return _run(session, options, settings.policy)
+            return _run(session, options, settings)
     except (SettingsError, NotFound) as error:
         print(f"teams: {error}", file=sys.stderr)
         return 2
@@ -72,7 +73,8 @@ def main() -> int:
         return 1
 
 
-def _run(session: Session, options: argparse.Namespace, policy: Policy) -> int:
+def _run(session: Session, options: argparse.Namespace, settings: Settings) -> int:
+    policy = settings.policy
     match options.command:
         case "list":
             for team in session.scalars(select(Team).order_by(Team.id)):
@@ -80,7 +82,7 @@ def _run(session: Session, options: argparse.Namespace, policy: Policy) -> int:
         case "create":
             team = keys.create_team(session, options.name)
             set_limits(session, team, _given(options))
-            _, plain = keys.create(session, team.id, "first admin key", Role.ADMIN)
+            _, plain = keys.create(session, team.id, "first admin key", Role.ADMIN, secret=server_secret(settings))
             _show(describe(session, team, policy) | {"key": plain})
             print("teams: the admin key is not shown again", file=sys.stderr)
         case "limits":

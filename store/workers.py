@@ -12,6 +12,7 @@ from store.ids import new_id
 from store.jobs import WITHOUT_SPEC
 from store.models import Job, Worker
 from store.status import LEASED
+from store.tenancy import platform_view
 
 _SILENT = text("interval '60 seconds'")
 _SHOWN_LOST = text("interval '1 day'")
@@ -131,4 +132,5 @@ def states(session: Session, worker_ids: Sequence[str]) -> dict[str, WorkerState
 def running_jobs(session: Session, worker_ids: Sequence[str]) -> list[Job]:
     """What they run, oldest claim first; without `spec`."""
     statement = select(Job).where(Job.worker_id.in_(worker_ids), Job.status.in_(LEASED)).order_by(Job.id)
-    return list(session.scalars(statement.options(WITHOUT_SPEC)))
+    with platform_view(session):
+        return list(session.scalars(statement.options(WITHOUT_SPEC)))

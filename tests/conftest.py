@@ -161,7 +161,7 @@ def make_key(database: Database) -> Callable[..., TeamKey]:
         with database.transaction() as session:
             team_id = team_id or keys.create_team(session, f"team {next(_numbers)}").id
             key, plain = keys.create(session, team_id, "test", role)
-            return TeamKey(Identity(key.id, team_id, role), plain)
+            return TeamKey(Identity(key.id, team_id, role, key.member_id), plain)
 
     return make
 

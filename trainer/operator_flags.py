@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.rewards import Permits
-from trainer.spec.operator import SANDBOXES, parse_http_verifiers, split_http_verifiers
+from trainer.spec.operator import SANDBOXES, parse_http_verifiers, parse_networks, split_http_verifiers
 
 
 def add_operator_flags(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,12 @@ def read_operator_flags(parser: argparse.ArgumentParser, arguments: argparse.Nam
         )
     except ValueError as error:
         parser.error(str(error))
+    # Of the environment only: a secret has no place in a list of processes.
+    arguments.signing_secret = os.environ.get("ASYM_OUTGOING_SECRET") or None
+    try:
+        arguments.networks = parse_networks(os.environ.get("ASYM_OUTGOING_NETWORKS", ""))
+    except ValueError as error:
+        parser.error(f"ASYM_OUTGOING_NETWORKS: {error}")
     if arguments.sandbox is None:
         arguments.sandbox = os.environ.get("ASYM_SANDBOX") or None
     if arguments.sandbox not in (None, *SANDBOXES):
@@ -40,4 +46,10 @@ def read_operator_flags(parser: argparse.ArgumentParser, arguments: argparse.Nam
 
 def permits(arguments: argparse.Namespace, private: Sequence[Path]) -> Permits:
     """What the operator allows. `private`: folders that the sandbox must hide."""
-    return Permits(arguments.http_verifiers, arguments.sandbox, tuple(private))
+    return Permits(
+        arguments.http_verifiers,
+        tuple(arguments.networks),
+        arguments.signing_secret,
+        arguments.sandbox,
+        tuple(private),
+    )

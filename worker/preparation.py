@@ -76,8 +76,6 @@ class Preparation:
         command += ["--cache-dir", str(self.settings.models_cache)]
         if self.settings.models_dir is not None:
             command += ["--models-dir", str(self.settings.models_dir)]
-        for name, url in self.settings.http_verifiers.items():
-            command += ["--http-verifier", f"{name}={url.get_secret_value()}"]
         if self.settings.sandbox is not None:
             command += ["--sandbox", self.settings.sandbox]
         for reference, path in self._data_files(claim, spec).items():
@@ -87,7 +85,21 @@ class Preparation:
             command += ["--model-dir", str(model_dir)]
         if claim.resume is not None:
             command += ["--resume", str(_existing(self.artifacts.resolve(claim.resume.path)))]
-        return Launch(command, run_dir, clean_environment(self.environment, ",".join(gpus)))
+        environment = clean_environment(self.environment, ",".join(gpus)) | self._of_http_verifiers()
+        return Launch(command, run_dir, environment)
+
+    def _of_http_verifiers(self) -> dict[str, str]:
+        """Not among the arguments, which everyone on the machine may read of its processes: an address may hold a
+        password."""
+        urls = [f"{name}={url.get_secret_value()}" for name, url in self.settings.http_verifiers.items()]
+        if not urls:
+            return {}
+        given = {"ASYM_HTTP_VERIFIERS": ",".join(urls)}
+        if self.settings.outgoing_networks:
+            given["ASYM_OUTGOING_NETWORKS"] = ",".join(self.settings.outgoing_networks)
+        if self.settings.outgoing_secret is not None:
+            given["ASYM_OUTGOING_SECRET"] = self.settings.outgoing_secret.get_secret_value()
+        return given
 
     def _data_files(self, claim: Claim, spec: JobSpec) -> dict[str, Path]:
         try:

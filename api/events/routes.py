@@ -26,6 +26,7 @@ from store.access import Identity
 from store.journal import EventType
 from store.models import JobEvent
 from store.status import TERMINAL
+from store.tenancy import serving
 
 router = APIRouter(tags=["events"], responses=problems(404))
 
@@ -91,7 +92,8 @@ def _poll(state: ApiState, identity: Identity, job_id: str, after: int, limit: i
 
 
 def _news(state: ApiState, identity: Identity, job_id: str, after: int, limit: int) -> News:
-    with state.database.transaction() as session:
+    # A feed reads on its own, outside of any request.
+    with serving(identity.team_id), state.database.transaction() as session:
         # The status first: when it is final, every event of the job has been committed before it was read.
         status = jobs.get(session, identity, job_id).status
         rows = job_history.events_after(session, identity, job_id, after, limit)

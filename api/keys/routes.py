@@ -1,17 +1,18 @@
 """/keys and /me: who may call, and who is calling."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Self
 
-from fastapi import APIRouter
-from pydantic import AfterValidator, BaseModel, StringConstraints
+from fastapi import APIRouter, Body, Response
+from pydantic import AwareDatetime, BaseModel, Field
 
 from api.auth import Admin, Caller
 from api.openapi import example, problems
 from api.paging import After, Limit, Page, page
+from api.request_text import Name
 from api.state import State
 from store import keys, usage
-from store.access import Role, find
+from store.access import Role, Scope, find
 from store.models import Key, Team
 
 router = APIRouter(tags=["keys"], responses=problems())
@@ -20,24 +21,28 @@ KEY_EXAMPLE = {
     "id": "key_01jz8xq9w8e7r6t5y4u3i2o1pa",
     "name": "ci",
     "prefix": "asym_7k2m9x",
+    "member_id": "member_01jz8xq9w8e7r6t5y4u3i2o1pb",
     "role": "member",
+    "scopes": ["jobs:write", "read"],
     "created_at": "2026-01-15T09:00:00Z",
     "last_used_at": None,
+    "expires_at": "2026-07-15T09:00:00Z",
     "revoked_at": None,
+    "rotated_from": None,
 }
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("holds the character U+0000")
-    return text
 
 
 class KeyIn(BaseModel):
     model_config = example({"name": "ci", "role": "member"}, extra="forbid")
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
+    name: Name
     role: Role = Role.MEMBER
+    """At most the member's; the key does less when the member's role is lowered."""
+    member_id: str | None = None
+    """Whose key it is; without it, the caller's own."""
+    scopes: Annotated[set[Scope], Field(min_length=1)] | None = None
+    """What it may do of what its role may; without them, all of it."""
+    expires_at: AwareDatetime | None = None
 
 
 class KeyOut(BaseModel):
@@ -49,11 +54,17 @@ class KeyOut(BaseModel):
     name: str
     prefix: str
     """The key's first characters."""
+    member_id: str
     role: Role
+    scopes: list[Scope] | None
+    """What it was narrowed to; null: all that its role may do."""
     created_at: datetime
     last_used_at: datetime | None
     """To the minute."""
+    expires_at: datetime | None
     revoked_at: datetime | None
+    rotated_from: str | None
+    """The key that this one takes the place of."""
 
     @classmethod
     def of(cls, key: Key) -> Self:
@@ -65,6 +76,18 @@ class NewKey(KeyOut):
 
     key: str
     """The key itself. It is stored hashed and never shown again."""
+
+
+class Rotation(BaseModel):
+    model_config = example({"grace_seconds": 3600}, extra="forbid")
+
+    grace_seconds: Annotated[int, Field(ge=0, le=int(keys.LONGEST_GRACE.total_seconds()))] = 0
+    """For how long the old key goes on working; 0: not at all."""
+
+
+RotationBody = Annotated[
+    Rotation | None, Body(openapi_examples={"an hour to change over": {"value": {"grace_seconds": 3600}}})
+]
 
 
 class TeamLimits(BaseModel):
@@ -102,6 +125,9 @@ class Me(BaseModel):
             "team_id": "team_01jz8xm...",
             "team_name": "reasoning",
             "role": "member",
+            "member_id": KEY_EXAMPLE["member_id"],
+            "scopes": ["jobs:write", "read"],
+            "expires_at": None,
             "limits": {"running_gpus": 8, "queued_jobs": None, "gpu_hours": 2000, "disk_bytes": 10**12},
             "used": {
                 "running_gpus": 4,
@@ -119,15 +145,42 @@ class Me(BaseModel):
     team_id: str
     team_name: str
     role: Role
+    member_id: str
+    scopes: list[Scope]
+    """What the key may do."""
+    expires_at: datetime | None
     limits: TeamLimits
     used: TeamUse
 
 
-@router.post("/keys", status_code=201, responses=problems(403))
-def create_key(wanted: KeyIn, state: State, admin: Admin) -> NewKey:
-    """Make a key for the caller's team. The answer is the only place where it is shown."""
+@router.post("/keys", status_code=201, responses=problems(403, 404))
+def create_key(wanted: KeyIn, state: State, admin: Admin, response: Response) -> NewKey:
+    """Make a key for a member of the caller's team. The answer is the only place where it is shown."""
     with state.database.transaction() as session:
-        key, plain = keys.create(session, admin.team_id, wanted.name, wanted.role)
+        key, plain = keys.create_for(
+            session,
+            admin,
+            wanted.name,
+            wanted.role,
+            member_id=wanted.member_id,
+            scopes=wanted.scopes,
+            expires_at=wanted.expires_at,
+            secret=state.secret,
+        )
+    response.headers["Location"] = f"/keys/{key.id}"
+    return NewKey(**KeyOut.of(key).model_dump(), key=plain)
+
+
+@router.post("/keys/{key_id}/rotate", status_code=201, responses=problems(403, 404, 409))
+def rotate_key(key_id: str, state: State, admin: Admin, response: Response, rotation: RotationBody = None) -> NewKey:
+    """A new key in the place of one, alike in all but its text. The old one ends at once, or after a grace.
+
+    A key with an end gets as much time again.
+    """
+    grace = timedelta(seconds=0 if rotation is None else rotation.grace_seconds)
+    with state.database.transaction() as session:
+        key, plain = keys.rotate(session, admin, key_id, grace=grace, secret=state.secret)
+    response.headers["Location"] = f"/keys/{key.id}"
     return NewKey(**KeyOut.of(key).model_dump(), key=plain)
 
 
@@ -160,6 +213,9 @@ def get_me(state: State, caller: Caller) -> Me:
         team_id=team.id,
         team_name=team.name,
         role=caller.role,
+        member_id=key.member_id,
+        scopes=sorted(scope for scope in Scope if caller.may(scope)),
+        expires_at=key.expires_at,
         limits=TeamLimits.model_validate(limits, from_attributes=True),
         used=TeamUse.model_validate(used, from_attributes=True),
     )

@@ -14,6 +14,7 @@ from store.metrics import changes, reading
 from store.metrics.changes import Row, TakenBack
 from store.metrics.selection import Selection
 from store.status import TERMINAL
+from store.tenancy import serving
 
 
 async def open_stream(
@@ -43,7 +44,8 @@ def _revision(state: ApiState, identity: Identity, job_id: str) -> int:
 
 
 def _news(state: ApiState, identity: Identity, job_id: str, selection: Selection, after: int, limit: int) -> News:
-    with state.database.transaction() as session:
+    # A feed reads on its own, outside of any request.
+    with serving(identity.team_id), state.database.transaction() as session:
         # The status first: when it is final, every row of the job has been committed before it was read.
         status = jobs.get(session, identity, job_id).status
         changed = changes.after(session, job_id, after, limit)

@@ -157,7 +157,7 @@ def make_workload(arguments: argparse.Namespace, work: Path) -> Workload:
     write_problems(work / "asym.jsonl", problems)
     write_problems(work / "trl.jsonl", [problems[index] for index in order.take(count)])
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model)  # a folder  # nosec B615
     system = Workload.system_prompt if tokenizer.chat_template else None
     longest = max(prompt_tokens(tokenizer, problem["question"], system) for problem in problems)
     micro_batch = arguments.micro_batch or arguments.prompts * arguments.group_size

@@ -80,7 +80,9 @@ def _read_config(model_id: str, folder: Path) -> PretrainedConfig:
     if raw.get("quantization_config") is not None:
         raise ModelError(f"{model_id}: its weights are quantized; training needs the full-precision edition")
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config: PretrainedConfig = AutoConfig.from_pretrained(  # a folder  # nosec B615
+            folder, trust_remote_code=False, local_files_only=True
+        )
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:
         raise ModelError(f"{model_id}: config.json cannot be used ({error})") from error
     if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -124,7 +126,7 @@ def _read_model(model_id: str, folder: Path, config: PretrainedConfig) -> Model:
 
 def _read_tokenizer(model_id: str, folder: Path) -> PreTrainedTokenizerBase:
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(  # a folder  # nosec B615
             folder, trust_remote_code=False, local_files_only=True
         )
     except (OSError, ValueError, KeyError, ImportError) as error:

@@ -28,13 +28,13 @@ def make_smollm2(folder: Path) -> None:
     """
     source = gguf_file()
     _log.info("unpacking %s (about 15 s, once)", source.name)
-    model = AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(  # a file of an installed package  # nosec B615
         source.parent,
         gguf_file=source.name,
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
     )
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)  # the same  # nosec B615
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

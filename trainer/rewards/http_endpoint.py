@@ -2,6 +2,8 @@
 
     POST {"items": [{"prompt", "response", "answer", "metadata"}, ...]}  ->  {"rewards": [0.0, 1.0, ...]}
 
+Where it may lie, and how it tells our calls from others': trainer.outgoing.
+
 Its failures are told apart: a reward that is none is the item's (`bad_reply`, reward 0, counted); an endpoint that
 cannot be reached, or answers something else than rewards, is the infrastructure's and ends the attempt. Never does
 either become a batch of zeros that nobody notices.
@@ -15,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from trainer.outgoing import SIGNATURE_HEADER, AddressRefusedError, Network, Outgoing, sign
 from trainer.rewards.dispatch import Outcome
 from trainer.rewards.process import VerifierUnavailableError
 
@@ -42,6 +45,8 @@ class HttpEndpoint:
         *,
         batch_size: int,
         retries: int,
+        networks: Sequence[Network] = (),
+        signing_secret: str | None = None,
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,7 +57,13 @@ class HttpEndpoint:
         self._wait = wait
         self._clock = clock
         # No proxy and no password from the environment, and wherever a redirect leads is not the operator's choice.
-        self._client = httpx.Client(trust_env=False, follow_redirects=False, headers={"Accept-Encoding": "identity"})
+        self._client = httpx.Client(
+            transport=Outgoing(networks, operators=True),
+            trust_env=False,
+            follow_redirects=False,
+            headers={"Accept-Encoding": "identity"},
+        )
+        self._signing_secret = signing_secret
 
     def start(self) -> None:
         pass
@@ -91,6 +102,8 @@ class HttpEndpoint:
     def _post(self, content: bytes, timeout_seconds: float) -> bytes:
         deadline = self._clock() + timeout_seconds
         headers = {"Content-Type": "application/json"}
+        if self._signing_secret is not None:
+            headers[SIGNATURE_HEADER] = sign(content, self._signing_secret)
         try:
             with self._client.stream(
                 "POST", self._url, content=content, headers=headers, timeout=timeout_seconds
@@ -107,6 +120,8 @@ class HttpEndpoint:
                     if self._clock() > deadline:  # httpx limits the wait for each piece only
                         raise _PassingError(f"no whole reply within {timeout_seconds:g} s")
                 return body
+        except AddressRefusedError as error:
+            raise self._unavailable(f"no answer, for it was not called: {error}") from error
         except httpx.HTTPError as error:
             # Its text may hold the address, which may hold a password.
             raise _PassingError(type(error).__name__) from error

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainer.outgoing import Network
 from trainer.rewards.verifier_error import UnusableVerifierError
 
 
@@ -11,6 +12,10 @@ from trainer.rewards.verifier_error import UnusableVerifierError
 class Permits:
     http: Mapping[str, str] = field(default_factory=dict)
     """Name -> URL of each endpoint that `http:NAME` may name."""
+    networks: tuple[Network, ...] = ()
+    """Beyond the public ones, where such an endpoint's name may lead (trainer.outgoing)."""
+    signing_secret: str | None = field(default=None, repr=False)
+    """What calls to it are signed with; None: they are not."""
     sandbox: str | None = None
     """What confines the user's code of kind `python`; None: it is refused."""
     private: tuple[Path, ...] = ()

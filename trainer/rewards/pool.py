@@ -174,7 +174,14 @@ class VerifierPool:
         if family == "http":
             given = HttpOptions.model_validate(options)
             url = self._permits.url_of(name)
-            return HttpEndpoint(name, url, batch_size=given.batch_size, retries=given.retries)
+            return HttpEndpoint(
+                name,
+                url,
+                batch_size=given.batch_size,
+                retries=given.retries,
+                networks=self._permits.networks,
+                signing_secret=self._permits.signing_secret,
+            )
         command = self._command
         if family == "python":
             if self._permits.sandbox is None:

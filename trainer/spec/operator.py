@@ -1,6 +1,7 @@
 """What an operator allows beyond the verifiers of this package. A spec can only name these things, never bring them."""
 
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
 SANDBOXES = ("bubblewrap",)
@@ -33,3 +34,8 @@ def parse_http_verifiers(pairs: list[str]) -> dict[str, str]:
 def split_http_verifiers(text: str) -> list[str]:
     """The pairs of ASYM_HTTP_VERIFIERS: `judge=https://host/score,other=http://...`."""
     return [part for part in (piece.strip() for piece in text.split(",")) if part]
+
+
+def parse_networks(text: str) -> list[IPv4Network | IPv6Network]:
+    """The networks of ASYM_OUTGOING_NETWORKS: `10.0.0.0/8,192.168.7.4`. ValueError for what is none."""
+    return [ip_network(part) for piece in text.split(",") if (part := piece.strip())]

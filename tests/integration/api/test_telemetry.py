@@ -21,9 +21,20 @@ def samples(text):
 
 
 @pytest.fixture
-def local(app, anonymous):
-    """Requests from this machine; `anonymous` runs the application."""
-    return TestClient(app, client=LOCAL)
+def from_address(app, anonymous):
+    """from_address(address, port): requests from there; `anonymous` runs the application, and its event loop."""
+
+    def make(*client):
+        found = TestClient(app, client=client)
+        found.portal = anonymous.portal
+        return found
+
+    return make
+
+
+@pytest.fixture
+def local(from_address):
+    return from_address(*LOCAL)
 
 
 def test_requests_jobs_queue_workers_and_streams_are_counted(local, member, make_job, database):
@@ -56,12 +67,12 @@ def test_requests_jobs_queue_workers_and_streams_are_counted(local, member, make
         assert name not in response.text
 
 
-def test_without_a_token_only_this_machine_may_ask(local, app, member):
+def test_without_a_token_only_this_machine_may_ask(local, from_address, member):
     assert local.get("/metrics").status_code == 200
     for headers in ({"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}, {"X-Real-IP": "127.0.0.1"}):
         assert local.get("/metrics", headers=headers).status_code == 401, headers
     for address in ("10.0.0.1", "testclient", "::ffff:10.0.0.1"):
-        assert TestClient(app, client=(address, 1)).get("/metrics").status_code == 401, address
+        assert from_address(address, 1).get("/metrics").status_code == 401, address
     assert member.get("/metrics").status_code == 401  # no team's key opens it
 
 

@@ -13,6 +13,8 @@ from store import keys, schema
 from store.access import Role
 from store.database import Database
 from store.migrate import bootstrap
+from store.secret import server_secret
+from store.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 ADDRESSES = ["--api-url", "http://a:1", "--dashboard-url", "http://d:2"]
@@ -42,7 +44,8 @@ def test_migrating_twice_and_twice_at_once_makes_one_key(environment, empty_data
     assert sorted("first admin key" in errors for errors, _ in ends) == [False, True]
     file = home / "credentials.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert [path.name for path in home.iterdir()] == ["credentials.json"], "nothing half-written beside it"
+    assert {path.name for path in home.iterdir()} == {"credentials.json", "secret"}, "nothing half-written beside them"
+    assert stat.S_IMODE((home / "secret").stat().st_mode) == 0o600
     written = json.loads(file.read_text())
     assert {**written, "api_key": ""} == {"api_url": "http://a:1", "api_key": "", "dashboard_url": "http://d:2"}
 
@@ -53,7 +56,9 @@ def test_migrating_twice_and_twice_at_once_makes_one_key(environment, empty_data
     database = Database(empty_database_url, pool_size=1)
     with database.transaction() as session:
         assert session.scalars(text("SELECT count(*) FROM api_keys")).one() == 1
-        identity = keys.authenticate(session, written["api_key"])
+        assert session.scalars(text("SELECT secret_id FROM api_keys")).one() is not None, "hashed with the secret"
+        secret = server_secret(Settings(home=home, artifacts=home))
+        identity = keys.authenticate(session, written["api_key"], secret)
         assert schema.current(session.connection()) == schema.head()
     database.dispose()
     assert identity.role is Role.ADMIN

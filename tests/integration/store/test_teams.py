@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from store import keys
+from store.secret import server_secret
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,11 +23,11 @@ def asym_teams(environment):
     return run
 
 
-def test_create_limit_and_list(asym_teams, database):
+def test_create_limit_and_list(asym_teams, database, settings):
     code, (made,), _ = asym_teams("create", "reasoning", "--running-gpus", "8", "--disk-bytes", "unlimited")
     assert code == 0
     with database.transaction() as session:
-        identity = keys.authenticate(session, made["key"])
+        identity = keys.authenticate(session, made["key"], server_secret(settings))
     assert (identity.team_id, identity.role) == (made["id"], "admin")
     assert made["own"] == {"running_gpus": 8, "disk_bytes": "unlimited"}
 

@@ -1,4 +1,4 @@
-"""What the operator allows reaches the trainer as arguments: its environment is the worker's no more."""
+"""What the operator allows reaches the trainer, and nothing else of the worker's environment does."""
 
 import os
 
@@ -16,8 +16,12 @@ def test_endpoints_and_sandbox_are_passed_on(settings, artifacts, database, iden
     assert not {"--http-verifier", "--sandbox"} & set(plain.command)
     assert not any(name.startswith("ASYM_") for name in plain.environment)
     endpoints = {"judge": SecretStr("https://u:secret@judge/score"), "other": SecretStr("http://o")}
-    changed = settings.model_copy(update={"http_verifiers": endpoints, "sandbox": "bubblewrap"})
-    command = Preparation(changed, artifacts, database, environment).prepare(claim, []).command
-    given = [command[i + 1] for i, part in enumerate(command) if part == "--http-verifier"]
-    assert given == ["judge=https://u:secret@judge/score", "other=http://o"]
-    assert command[command.index("--sandbox") + 1] == "bubblewrap"
+    more = {"outgoing_networks": ["10.0.0.0/8"], "outgoing_secret": SecretStr("signing")}
+    changed = settings.model_copy(update={"http_verifiers": endpoints, "sandbox": "bubblewrap", **more})
+    launch = Preparation(changed, artifacts, database, environment).prepare(claim, [])
+    assert launch.environment["ASYM_HTTP_VERIFIERS"] == "judge=https://u:secret@judge/score,other=http://o"
+    assert launch.environment["ASYM_OUTGOING_NETWORKS"] == "10.0.0.0/8"
+    assert launch.environment["ASYM_OUTGOING_SECRET"] == "signing"
+    # Everyone on the machine may read the arguments of its processes.
+    assert not [part for part in launch.command if "secret" in part or "signing" in part]
+    assert launch.command[launch.command.index("--sandbox") + 1] == "bubblewrap"

@@ -19,12 +19,13 @@ OPERATIONS = {
     "clone_job", "retry_job", "delete_job", "edit_job", "download_checkpoint", "get_telemetry",
     "get_metrics", "compare_jobs", "list_events", "list_rollouts", "list_logs", "list_checkpoints",
     "get_queue", "list_workers", "list_models", "list_presets", "get_me",
-    "create_key", "list_keys", "revoke_key", "healthz", "readyz",
+    "create_key", "list_keys", "revoke_key", "rotate_key", "healthz", "readyz",
     "openai_create_file", "openai_list_files", "openai_get_file", "openai_get_file_content", "openai_delete_file",
     "openai_create_fine_tuning_job", "openai_list_fine_tuning_jobs", "openai_get_fine_tuning_job",
     "openai_cancel_fine_tuning_job", "openai_pause_fine_tuning_job", "openai_resume_fine_tuning_job",
     "openai_list_fine_tuning_events", "openai_list_fine_tuning_checkpoints",
     "openai_list_models", "openai_get_model",
+    "list_members", "add_member", "change_member", "remove_member", "list_audit",
 }  # fmt: skip
 
 

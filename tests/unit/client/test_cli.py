@@ -30,8 +30,10 @@ COMMANDS += [
     "compare",
     "checkpoints",
     "rollouts",
+    "audit",
     "datasets",
     "keys",
+    "members",
 ]
 
 

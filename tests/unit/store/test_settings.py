@@ -23,7 +23,7 @@ def test_everything_set(tmp_path: Path) -> None:
     settings = Settings.from_environment(
         {
             "ASYM_HOME": str(tmp_path),
-            "ASYM_DATABASE_URL": "postgresql://u:secret@h/d",
+            "ASYM_DATABASE_URL": "postgresql://u:hunter2@h/d",
             "ASYM_BROKER_URL": "redis://h",
             "ASYM_ARTIFACTS": str(tmp_path / "a"),
             "ASYM_MODELS_DIR": str(tmp_path / "m"),
@@ -31,21 +31,21 @@ def test_everything_set(tmp_path: Path) -> None:
             "ASYM_LEASE_SECONDS": "2.5",
             "ASYM_SWEEP_SECONDS": "1",
             "ASYM_MAX_UPLOAD_BYTES": "1000",
-            "ASYM_HTTP_VERIFIERS": "judge=https://u:secret@judge/score?a=b, other=http://127.0.0.1:8001/,",
+            "ASYM_HTTP_VERIFIERS": "judge=https://u:hunter2@judge/score?a=b, other=http://127.0.0.1:8001/,",
             "ASYM_SANDBOX": "bubblewrap",
         }
     )
-    assert settings.require_database_url() == "postgresql://u:secret@h/d"
+    assert settings.require_database_url() == "postgresql://u:hunter2@h/d"
     assert settings.require_broker_url() == "redis://h"
     assert settings.hf_allowlist == ["Qwen/Qwen3-0.6B", "a/b"]
     assert (settings.lease_seconds, settings.sweep_seconds, settings.max_upload_bytes) == (2.5, 1, 1000)
     assert settings.models_dir == tmp_path / "m"
     assert {name: url.get_secret_value() for name, url in settings.http_verifiers.items()} == {
-        "judge": "https://u:secret@judge/score?a=b",
+        "judge": "https://u:hunter2@judge/score?a=b",
         "other": "http://127.0.0.1:8001/",
     }
     assert settings.sandbox == "bubblewrap"
-    assert "secret" not in repr(settings)
+    assert "hunter2" not in repr(settings)
 
 
 @pytest.mark.parametrize(

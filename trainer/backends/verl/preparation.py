@@ -82,7 +82,7 @@ def _model_folder(spec: JobSpec, folders: Folders) -> Path:
 
 def _tokenizer(spec: JobSpec, model_dir: Path) -> PreTrainedTokenizerBase:
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(  # a folder  # nosec B615
             model_dir, trust_remote_code=False, local_files_only=True
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -97,7 +97,7 @@ def _tokenizer(spec: JobSpec, model_dir: Path) -> PreTrainedTokenizerBase:
 
 
 def _parameters(model_dir: Path) -> int:
-    config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
+    config = AutoConfig.from_pretrained(model_dir, local_files_only=True)  # a folder  # nosec B615
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     return sum(parameter.numel() for parameter in model.parameters())
