@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -203,6 +204,7 @@ def _upload(http: Http) -> str:
 
 def main(argv: Sequence[str]) -> int:
     arguments = parse_arguments(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     if arguments.wait_quiet and not wait_until_quiet(arguments.wait_quiet):
         print("bench: the machine did not become quiet; measuring all the same", file=sys.stderr)
     allow_open_files(4 * arguments.watchers + 1024)

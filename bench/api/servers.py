@@ -99,9 +99,14 @@ def mlflow(python: Path, folder: Path, backend: str, workers: int) -> Iterator[i
     port = free_port()
     command = [str(python), "-m", "mlflow", "server", "--backend-store-uri", backend, "--port", str(port)]
     command += ["--workers", str(workers), "--artifacts-destination", str(folder / "artifacts")]
-    # Its database's schema is made by the first process that opens it.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ASYM_", "PYTHON"))}
-    environment = {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    environment = {
+        **kept,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        # Or it starts half a dozen processes for jobs of its own, which take their share of the machine.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     with _running(command, environment, folder / "mlflow.log", cwd=folder) as process:
         _until_it_answers(process, port, "/health", folder / "mlflow.log")
         yield port
