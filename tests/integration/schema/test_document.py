@@ -15,6 +15,7 @@ import pytest
 
 from store.access import Role
 from tests.integration.api.conftest import Starter, bearer
+from tests.integration.schema.conftest import DEFAULT_EXAMPLES
 
 HERE = Path(__file__).parent
 
@@ -46,9 +47,11 @@ def headers(url, make_key):
 
 @pytest.mark.timeout(3600)
 def test_every_answer_is_one_that_the_document_promises(url, headers, pytestconfig, tmp_path):
+    # In a run of all tests the option is not known: pytest asks the folders of its arguments only.
+    examples = pytestconfig.getoption("examples", DEFAULT_EXAMPLES)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"),
-        *(f"{url}/openapi.json", "--max-examples", str(pytestconfig.getoption("--examples")), "--seed", "1"),
+        *(f"{url}/openapi.json", "--max-examples", str(examples), "--seed", "1"),
         *("--suppress-health-check", "all", "--no-shrink", "--continue-on-failure", "--warnings", "off"),
         # It would revoke the key that it runs with.
         *("--exclude-operation-id", "revoke_key"),
