@@ -56,7 +56,7 @@ _PROBLEMS = {
     "413": "Too large, or more than the team may keep on disk.",
     "415": "Another media type than the one asked for.",
     "422": "A value is not acceptable; `errors` names the field.",
-    "429": "The team has as many jobs in the queue as it may have.",
+    "429": "Too many requests, or as many jobs in the queue as the team may have.",
     "503": "The database does not answer; try again after `Retry-After` seconds.",
 }
 
@@ -73,10 +73,10 @@ def problem_content(example: object = None) -> dict[str, Any]:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route or router: these errors, and those of every route (401, 422, 503)."""
+    """`responses=` of a route or router: these errors, and those of every route (401, 422, 429, 503)."""
     return {
         str(status): {"description": _PROBLEMS[str(status)], "content": problem_content()}
-        for status in (*statuses, 401, 422, 503)
+        for status in sorted({*statuses, 401, 422, 429, 503})
     }
 
 

@@ -81,7 +81,7 @@ class NewKey(KeyOut):
 class Rotation(BaseModel):
     model_config = example({"grace_seconds": 3600}, extra="forbid")
 
-    grace_seconds: Annotated[int, Field(ge=0, le=int(keys.LONGEST_GRACE.total_seconds()))] = 0
+    grace_seconds: Annotated[int, Field(strict=True, ge=0, le=int(keys.LONGEST_GRACE.total_seconds()))] = 0
     """For how long the old key goes on working; 0: not at all."""
 
 

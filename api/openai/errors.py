@@ -56,7 +56,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     shape = {"schema": {"$ref": "#/components/schemas/OpenAIError"}, "example": _EXAMPLE}
     return {
         str(status): {"description": _MEANINGS[status], "content": {"application/json": shape}}
-        for status in sorted({*statuses, 400, 401, 503})
+        for status in sorted({*statuses, 400, 401, 429, 503})
     }
 
 

@@ -26,7 +26,8 @@ def test_every_route_but_the_open_ones_refuses_who_has_no_key(app, anonymous):
             response = anonymous.request(method, path, headers=headers)
             assert response.status_code == 401, (method, path, headers)
             assert response.headers["www-authenticate"].startswith("Bearer")
-            assert response.headers["content-type"] == "application/problem+json"
+            expected = "application/json" if path.startswith("/v1/") else "application/problem+json"
+            assert response.headers["content-type"] == expected, path
 
 
 def test_the_open_routes_are_open(anonymous):
