@@ -82,6 +82,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # As many requests at once as there are connections: the others wait for a thread, without a time limit.
     await to_thread.run_sync(state.artifacts.clear_incoming)
     to_thread.current_default_thread_limiter().total_tokens = 2 * POOL_SIZE - READERS
+    state.rates.bind()
     async with (
         running("event listener", partial(listen, state.database_url, state.feeds)),
         running("sweeper", partial(sweep_regularly, state)),

@@ -8,6 +8,7 @@ Redis may be away at any moment. Then nothing is limited, which the log says onc
 is not asked for `PAUSE_SECONDS`.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -79,6 +80,7 @@ class Rates:
         address = None if broker_url is None else redis_address(broker_url)
         self._clock = clock
         self._away_until = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._redis = None
         if address is None:
             logger.warning("no rates are limited: the broker is no Redis server that could count")
@@ -90,7 +92,7 @@ class Rates:
 
     async def ask(self, buckets: Sequence[Bucket]) -> list[Standing] | None:
         """Take from every bucket if all let the request through; None when Redis is away: let it through."""
-        if self._redis is None or self._clock() < self._away_until:
+        if self._redis is None or self._clock() < self._away_until or not self.bind():
             return None
         values: list[str | float | int] = []
         for bucket in buckets:
@@ -109,6 +111,13 @@ class Rates:
             Standing(bucket, wait / 1e6, remaining, reset / 1e6)
             for bucket, (wait, remaining, reset) in zip(buckets, answers, strict=True)
         ]
+
+    def bind(self) -> bool:
+        """Whether this is the loop that the connections belong to: the first one that asked. Others are not limited."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        return self._loop is loop
 
     async def close(self) -> None:
         if self._redis is not None:
