@@ -76,7 +76,7 @@ def files():
 def test_hundreds_of_watchers_see_everything_while_others_are_served(
     files, start_server, member, make_job, start_run, database_url
 ):
-    url = start_server()
+    url = start_server(ASYM_WATCHERS_PER_KEY=str(WATCHERS))
     [server] = [child for child in psutil.Process().children() if str(address_of(url)[1]) in " ".join(child.cmdline())]
     assert server.rlimit(psutil.RLIMIT_NOFILE)[0] >= LEAST_FILES
     jobs = [make_job(member)["id"] for _ in range(4)]
