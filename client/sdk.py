@@ -318,9 +318,12 @@ class Asym:
         return result
 
     def spec_schema(self) -> dict[str, Any]:
-        """The JSON schema of a job spec, with a description of every field; its references point into `$defs`."""
-        components: dict[str, Any] = self._transport.json("GET", "/openapi.json")["components"]["schemas"]
-        return {"$ref": "#/$defs/JobSpec", "$defs": json.loads(json.dumps(components).replace(_COMPONENTS, "#/$defs/"))}
+        """The JSON schema of what `create_job` takes, every field described; its references point into `$defs`."""
+        document = self._transport.json("GET", "/openapi.json")
+        asked = document["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        schemas = json.dumps({**asked, "$defs": document["components"]["schemas"]})
+        found: dict[str, Any] = json.loads(schemas.replace(_COMPONENTS, "#/$defs/"))
+        return found
 
     def presets(self) -> list[dict[str, Any]]:
         result: list[dict[str, Any]] = self._transport.json("GET", "/presets")["data"]

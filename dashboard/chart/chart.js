@@ -158,6 +158,7 @@ class Chart {
       this.feed();
     }
     this.root.dataset.steps = String(steps);
+    this.root.dataset.last = String(steps ? this.columns[0][steps - 1] : -1);
     this.root.dataset.updates = String(Number(this.root.dataset.updates ?? 0) + 1);
   }
 

@@ -30,10 +30,14 @@ def show_datasets(api: Asym) -> None:
         rows = [
             {
                 "name": dataset["name"],
+                "version": dataset["version"],
                 "id": dataset["id"],
                 "rows": dataset["rows"],
                 "format": dataset["format"],
                 "size": wording.size(dataset["bytes"]),
+                "prompts": _characters(dataset),
+                "answers": _answers(dataset),
+                "repeated": dataset["statistics"]["duplicate_prompts"] if dataset["statistics"] else None,
                 "created": wording.ago(dataset["created_at"], now),
             }
             for dataset in found
@@ -43,14 +47,31 @@ def show_datasets(api: Asym) -> None:
             hide_index=True,
             column_config={
                 "name": config.TextColumn("Name", width=260),
+                "version": config.NumberColumn("Version", width=70),
                 "id": config.TextColumn("Id", width=300),
                 "rows": config.NumberColumn("Rows", format="localized", width=90),
                 "format": config.TextColumn("Format", width=80),
                 "size": config.TextColumn("Size", width=90),
+                "prompts": config.TextColumn("Prompt characters", width=190),
+                "answers": config.TextColumn("Answers look like", width=200),
+                "repeated": config.NumberColumn("Repeated prompts", width=120),
                 "created": config.TextColumn("Created", width=130),
             },
         )
         _preview(feed, {dataset["id"]: dataset["name"] for dataset in found})
+
+
+def _characters(dataset: Mapping[str, Any]) -> str:
+    found = dataset["statistics"]
+    if found is None:
+        return wording.NOTHING
+    lengths = found["prompt_characters"]
+    return f"{lengths['min']} to {lengths['max']}, median {lengths['median']}"
+
+
+def _answers(dataset: Mapping[str, Any]) -> str:
+    found = dataset["statistics"]
+    return wording.NOTHING if found is None else ", ".join(f"{n} {kind}" for kind, n in found["answer_kinds"].items())
 
 
 def _preview(feed: Feed, names: dict[str, str]) -> None:

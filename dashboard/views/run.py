@@ -134,6 +134,8 @@ def _state(api: Asym, job_id: str, shown: str) -> None:
         progress = job["progress"]
         if job["status"] in wording.ACTIVE | {"paused"} and progress["steps"]:
             st.progress(min(1.0, progress["step"] / progress["steps"]))
+        if job["preflight"]:
+            st.caption(f"Before step 1: {wording.inert(job['preflight']['summary'])}")
         if job["failure"]:
             _failure(job["failure"])
         if job["pause_reason"]:

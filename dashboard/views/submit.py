@@ -19,7 +19,9 @@ from dashboard.spec_form import Field
 
 FIRST = ("name", "model.id", "data.train", "reward.kind", "algorithm.preset", "train.steps")
 """What nobody can leave to the defaults, or wants to."""
-TEXTS = frozenset({"name", "model.id", "data.train", "data.system_prompt", "data.prompt_template"})
+BESIDE = frozenset({"tags", "notes"})
+"""What a request takes beside the spec; a clone keeps its own."""
+TEXTS = frozenset({"notes", "name", "model.id", "data.train", "data.system_prompt", "data.prompt_template"})
 KINDS = ("math", "numeric", "exact", "choice", "regex")
 TITLES = {"diagnostics": "Diagnostics", "eval": "Evaluation", "optim": "Optimisation"}
 KEPT_SECONDS = 10.0
@@ -34,6 +36,8 @@ def show(api: Asym, open_run: Callable[[str], NoReturn]) -> None:
         if source is not None:
             st.caption(f"Empty fields stay as they are in {wording.inert(source['name'])} (`{source['id']}`).")
         fields = _schema_fields(api.api_url, api)
+        if source is not None:
+            fields = [field for field in fields if field.section not in BESIDE]
         base: Mapping[str, Any] = source["spec"] if source else {}
         left, right = st.columns([1.6, 1], gap="large")
         if (uploaded := st.session_state.pop("submit_uploaded", None)) is not None:

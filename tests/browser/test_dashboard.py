@@ -136,9 +136,9 @@ def test_a_zoom_survives_refreshes_and_nothing_is_mounted_again(page, stack, run
     page.mouse.up()
     expect(found).to_have_attribute("data-range", re.compile(r"\d"))
     zoomed, built = found.get_attribute("data-range"), found.get_attribute("data-builds")
-    steps = count(found, "steps")
+    last = count(found, "last")
     updates = count(found, "updates")
-    until(lambda: count(found, "updates") >= updates + 3 and count(found, "steps") > steps)
+    until(lambda: count(found, "updates") >= updates + 3 and count(found, "last") > last)
     assert found.evaluate("node => node.seenBefore === true"), "the chart was replaced"
     assert found.get_attribute("data-range") == zoomed
     assert found.get_attribute("data-builds") == built
@@ -256,9 +256,9 @@ def test_a_page_survives_an_api_that_goes_away(page, stack, running):
     with stack.without_api():
         expect(page.get_by_text("does not answer").first).to_be_visible()
         assert found.evaluate("node => node.seenBefore === true"), "what was known is gone"
-        steps = count(found, "steps")
+        last = count(found, "last")
     expect(page.get_by_text("does not answer")).to_have_count(0)
-    until(lambda: count(found, "steps") > steps)
+    until(lambda: count(found, "last") > last)
 
 
 def test_a_page_opened_while_the_api_is_away_comes_back_by_itself(page, stack, finished):

@@ -1,5 +1,8 @@
 """The form of a spec: every field that the schema has, and the spec that is typed in."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +31,14 @@ def leaves(value, prefix=""):
             yield from leaves(inner, f"{path}.")
         else:
             yield path
+
+
+def test_the_interface_that_is_published_has_the_same_fields():
+    document = json.loads((Path(__file__).parents[3] / "docs" / "openapi.json").read_text())
+    asked = document["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    schemas = json.dumps({**asked, "$defs": document["components"]["schemas"]})
+    published = spec_form.fields(json.loads(schemas.replace("#/components/schemas/", "#/$defs/")))
+    assert {field.path for field in published} == {*FIELDS, "tags", "notes"}
 
 
 def test_every_value_of_a_spec_has_its_field():
