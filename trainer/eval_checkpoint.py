@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, events: EventStream) -> int:
     from trainer.engines import open_engine
     from trainer.evaluation import Benchmark, evaluate
     from trainer.models import ModelError, load_policy
-    from trainer.rollouts import Decoder
+    from trainer.response_text import Decoder
     from trainer.run import Folders, load_benchmark, open_verifier, placement
     from trainer.spec.dataset import DataError
     from trainer.verifiability import check_verifiers

@@ -65,6 +65,7 @@ def response_statistics(
                 policy.lm_head_weight,
                 targets.to(policy.device),
                 temperature,
+                add_to_grad=True,
             )
         yield Statistics(rollouts, logp.float(), entropy.float())
 

@@ -18,15 +18,15 @@ from torch.autograd.function import once_differentiable
 
 from trainer.bfloat16_products import bfloat16_products
 
-TILE_ELEMENTS_CPU = 2**23
-"""Logits in a tile: 32 MiB in float32. Smaller ones are no faster on idle cores, and on busy ones the threads of each
-operation wait for one another more often."""
+TILE_ELEMENTS_CPU = 2**20
+"""Logits in a tile: 4 MiB in float32, which stay in the caches between the dozen operations on them, and in memory that
+the allocator has at hand: one of 32 MiB is twice as slow."""
 TILE_ELEMENTS_GPU = 2**26
 """256 MiB in float32: large enough to fill the device, small beside its memory."""
 
 
 def token_logprobs_and_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, *, add_to_grad: bool = False
 ) -> tuple[Tensor, Tensor]:
     """log pi(target) and H(pi) = -sum_v pi_v log pi_v with pi = softmax(hidden @ weight.T / temperature).
 
@@ -38,11 +38,14 @@ def token_logprobs_and_entropy(
     pass); everything after that, sums of products included, is float32 or better, under autocast too. Gradients are
     accumulated in float32 and rounded once, to the dtype of what they belong to. logp <= 0 <= entropy always.
 
+    add_to_grad: for whoever calls `backward` and nothing else: where `weight` is a leaf that has a gradient already,
+    its part is added there on the way and not made first as a tensor of its own, as large as the head.
+
     ValueError for shapes that do not fit together, targets outside the vocabulary, a temperature that is not above 0.
     """
     _check(hidden, weight, targets, temperature)
     with torch.autocast(hidden.device.type, enabled=False):
-        logp, entropy = _TiledLogprobs.apply(hidden, weight, targets, temperature)  # type: ignore[no-untyped-call]
+        logp, entropy = _TiledLogprobs.apply(hidden, weight, targets, temperature, add_to_grad)  # type: ignore[no-untyped-call]
     return logp, entropy
 
 
@@ -132,6 +135,7 @@ class _TiledLogprobs(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         temperature: float,
+        add_to_grad: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         softmax = _Softmax.empty(len(hidden), _math_dtype(hidden), hidden.device)
@@ -142,7 +146,7 @@ class _TiledLogprobs(torch.autograd.Function):
         logp = softmax.target - softmax.max - log_sum
         entropy = log_sum - softmax.weighted / softmax.sum
         ctx.save_for_backward(hidden, weight, targets, softmax.max, log_sum, entropy)
-        ctx.temperature = temperature
+        ctx.temperature, ctx.add_to_grad = temperature, add_to_grad
         return logp, entropy
 
     @staticmethod
@@ -151,11 +155,11 @@ class _TiledLogprobs(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401
         grad_logp: Tensor | None,
         grad_entropy: Tensor | None,
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         hidden, weight, targets, max_logit, log_sum, entropy = ctx.saved_tensors
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         if grad_logp is None and grad_entropy is None:
-            return None, None, None, None
+            return None, None, None, None, None
         # With z = l - m and p = exp(z) / s:
         #   d logp / d l_v = [v = target] - p_v        d H / d l_v = -p_v (log p_v + H),  log p_v = z - log s
         # so the gradient at l_v is [v = target] g_logp - exp(z) (a + b z) with two numbers a, b per token.
@@ -170,12 +174,13 @@ class _TiledLogprobs(torch.autograd.Function):
         rounded = hidden.dtype == torch.bfloat16
 
         grad_hidden = torch.zeros_like(hidden, dtype=entropy.dtype) if wants_hidden else None
-        grad_weight = torch.zeros_like(weight) if wants_weight else None
+        added_up = weight.grad if ctx.add_to_grad and wants_weight and weight.is_leaf else None
+        grad_weight = torch.zeros_like(weight) if wants_weight and added_up is None else added_up
         with torch.autocast(hidden.device.type, enabled=False):
             for columns, w, column_tiles in _tiles(hidden, weight, ctx.temperature):
                 # One part of the weight is complete before the next begins, so a bfloat16 weight needs a float32
                 # sum of one tile's height only.
-                part = torch.zeros(w.shape, dtype=entropy.dtype, device=w.device) if wants_weight else None
+                part = None if grad_weight is None else grad_weight[columns].to(entropy.dtype)
                 for rows, h, logits, scratch in column_tiles:
                     below_max = logits.sub_(max_logit[rows, None])
                     grad_logits = torch.exp(below_max, out=scratch)
@@ -185,13 +190,15 @@ class _TiledLogprobs(torch.autograd.Function):
                         grad_logits.mul_(torch.addcmul(a[rows, None], below_max, b[rows, None], out=below_max))
                     local, here = _within(targets[rows], columns)
                     grad_logits.scatter_add_(1, local[:, None], torch.where(here, -g_logp[rows], 0.0)[:, None])
-                    if grad_hidden is not None:
-                        _add_product(grad_hidden[rows], grad_logits, w, factor, rounded)
-                    if part is not None:
-                        _add_product(part, grad_logits.t(), h, factor, rounded)
-                if grad_weight is not None and part is not None:
+                    for gradient in _unrounded(grad_logits, spare=logits) if rounded else [grad_logits]:
+                        if grad_hidden is not None:
+                            _add_product(grad_hidden[rows], gradient, w, factor, rounded)
+                        if part is not None:
+                            _add_product(part, gradient.t(), h, factor, rounded)
+                if grad_weight is not None and part is not None and part.dtype != grad_weight.dtype:
                     grad_weight[columns] = part
-        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, None, None
+        grad_hidden = None if grad_hidden is None else grad_hidden.to(hidden.dtype)
+        return grad_hidden, grad_weight if added_up is None else None, None, None, None
 
 
 def _math_dtype(hidden: Tensor) -> torch.dtype:
@@ -239,20 +246,30 @@ def _tiles(hidden: Tensor, weight: Tensor, temperature: float) -> Iterator[tuple
         yield columns, w, by_tokens(w)
 
 
-def _add_product(total: Tensor, grad_logits: Tensor, operand: Tensor, factor: float, rounded: bool) -> None:
-    """total += factor * grad_logits @ operand, summed in the dtype of `total` and without rounding `grad_logits`.
+def _unrounded(gradient: Tensor, spare: Tensor) -> Iterator[Tensor]:
+    """Factors for bfloat16 products that add up to the one with `gradient`; overwrites both buffers.
 
-    rounded: the operand's values are bfloat16's, whatever its dtype.
+    Rounding every tile's gradient to bfloat16 would bias the update (entropy drifts over some dozen steps), and a
+    float32 product is slow: the rounded value and what the rounding left hold 16 bits between them. On a CPU each is
+    given in float32 (`bfloat16_products`).
     """
-    if not rounded:
-        total.addmm_(grad_logits, operand, alpha=factor)
+    rounded = spare.view(-1).view(torch.bfloat16)[: gradient.numel()].view_as(gradient).copy_(gradient)
+    gradient.sub_(rounded)
+    if gradient.is_cuda:
+        yield rounded
+        yield rounded.copy_(gradient)
+    else:
+        yield gradient
+        yield gradient.copy_(rounded)
+
+
+def _add_product(total: Tensor, gradient: Tensor, operand: Tensor, factor: float, rounded: bool) -> None:
+    """total += factor * gradient @ operand, summed in the dtype of `total`.
+
+    rounded: the operand's values are bfloat16's, whatever its dtype, and the gradient is to be rounded too.
+    """
+    if gradient.dtype != total.dtype:
+        torch.addmm(total, gradient, operand, alpha=factor, out_dtype=total.dtype, out=total)
         return
-    # Rounding every tile's gradient to bfloat16 would bias the update (entropy drifts over some dozen steps), and a
-    # float32 product is slow: the rounded value and what the rounding left hold 16 bits between them.
-    high = grad_logits.to(torch.bfloat16)
-    for piece in (high, (grad_logits - high).to(torch.bfloat16)):
-        if operand.dtype == total.dtype:
-            with bfloat16_products(total.device):
-                total.addmm_(piece.to(total.dtype), operand, alpha=factor)
-        else:
-            torch.addmm(total, piece, operand, alpha=factor, out_dtype=total.dtype, out=total)
+    with bfloat16_products(total.device) if rounded else nullcontext():
+        total.addmm_(gradient, operand, alpha=factor)

@@ -31,7 +31,8 @@ from trainer.memory import peak_memory_bytes
 from trainer.models import Policy
 from trainer.preflight import look_ahead
 from trainer.ranks import ALONE, World
-from trainer.rollouts import Collected, Decoder, Sampler
+from trainer.response_text import Decoder
+from trainer.rollouts import Collected, Sampler
 from trainer.run_warnings import WarningState, observe
 from trainer.sampling_order import SamplingOrder
 from trainer.sequences import Sequences
@@ -165,6 +166,7 @@ def train_step(run: Training, step: int) -> Metrics:
             "rollout/logprob_diff_max": mismatch.max().item() if len(mismatch) else None,
             "perf/update_seconds": update_seconds,
             "perf/step_seconds": seconds,
+            "perf/finished_at": time.time(),
             "perf/tokens_per_second": int(rollouts.lengths.sum()) / seconds,
             "perf/peak_memory_bytes": run.world.max(peak_memory_bytes(run.policy.device)),
             "perf/engine_memory_bytes": run.world.max(run.engine.counters.memory_bytes or 0) or None,
@@ -176,9 +178,9 @@ def train_step(run: Training, step: int) -> Metrics:
     run.events.emit(Step, step=step, metrics=metrics)
     failpoints.hit("trainer.step")
     if spec.diagnostics.rollout_groups:
-        shown = rollouts.events(
-            correct, advantages, bonus, rollout_entropies(tokens, entropy), spec.diagnostics.rollout_groups
-        )
+        of_tokens = rollouts.token_entropies(entropy, run.decode) if spec.diagnostics.token_entropies else None
+        entropies = rollout_entropies(tokens, entropy)
+        shown = rollouts.events(correct, advantages, bonus, entropies, spec.diagnostics.rollout_groups, of_tokens)
         run.events.emit(Rollouts, step=step, rollouts=shown)
     for cause, complaint in rollouts.complaints().items():
         if cause not in run.complained_of:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from trainer.advantages import correct_rollouts
 from trainer.engines import Engine, Generation
 from trainer.judging import Verifier, judge
 from trainer.prompts import Prompt, PromptSet
+from trainer.response_text import Decoder, TokenEntropies
 from trainer.sampling_order import SamplingOrder
 from trainer.sequences import Sequences
 from trainer.spec.events import Metrics, Rollout
@@ -95,6 +95,10 @@ class Collected:
             "perf/reward_seconds": self.reward_seconds,
         }
 
+    def token_entropies(self, entropy: Tensor, decode: Decoder) -> TokenEntropies:
+        """`entropy`: that of every response token, nats, [T] packed."""
+        return TokenEntropies(entropy, (self.lengths.cumsum(0) - self.lengths).tolist(), decode)
+
     def events(
         self,
         correct: Tensor,
@@ -102,10 +106,12 @@ class Collected:
         bonus: Tensor | None,
         entropies: Sequence[float | None],
         groups: int,
+        tokens: TokenEntropies | None = None,
     ) -> list[Rollout]:
-        """The first `groups` groups, as people read them."""
+        """The first `groups` groups, as people read them; with `tokens` the entropy of each of their tokens, too."""
         return [
             Rollout(
+                **({} if tokens is None else tokens.fields(i, sample.generation.token_ids, sample.text)),
                 group=int(self.group_ids[i]),
                 sample=sample.generation.sample_index,
                 row=sample.prompt.row,
@@ -135,7 +141,7 @@ class Sampler:
         order: SamplingOrder,
         engine: Engine,
         verifier: Verifier,
-        decode: "Decoder",
+        decode: Decoder,
     ) -> None:
         self._spec = spec
         self.prompts = prompts
@@ -210,13 +216,3 @@ class Sampler:
         if self._spec.algorithm.needs_binary_rewards:
             rewards = correct_rollouts(rewards, self._spec.algorithm.success_threshold).double()
         return bool(rewards.min() < rewards.max())
-
-
-class Decoder:
-    """Response token ids to the text that is verified and shown: special tokens are left out."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
-
-    def __call__(self, token_ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))

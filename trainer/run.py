@@ -16,12 +16,14 @@ from trainer.evaluation import Benchmark
 from trainer.event_stream import EventStream
 from trainer.judging import DividedVerifier
 from trainer.loop import Training, prune
+from trainer.memory import hold_little
 from trainer.models import ModelError, Policy, load_lora_policy, load_policy
 from trainer.prompts import UNANSWERED, PromptSet, build_prompts
 from trainer.ranks import ALONE, World
+from trainer.response_text import Decoder
 from trainer.rewards import Permits, UnusableVerifierError, VerifierPool
 from trainer.rewards.permits import NOTHING
-from trainer.rollouts import Decoder, Sampler
+from trainer.rollouts import Sampler
 from trainer.run_warnings import WarningState
 from trainer.sampling_order import SamplingOrder
 from trainer.sharding import shard
@@ -76,6 +78,7 @@ def open_training(
     that is not whole.
     """
     device, compute_dtype = placement(spec)
+    hold_little(device)
     torch.manual_seed(spec.seed)
     failpoints.hit("trainer.load")
     loaded = None if resume is None else checkpoint.load(resume)

@@ -39,15 +39,18 @@ def shared_prompt_states(
     left = [last_states, *(part for layer in _layers(cache) for part in _keys_and_values(layer))]
     # Leaves of a graph of their own, in float32 so that the many small gradients of bfloat16 passes add up unrounded.
     leaves = [part.detach().float().requires_grad_(part.requires_grad) for part in left]
-    for rollouts in batch.micro_batches:
+
+    def states(rollouts: list[int]) -> Tensor:
+        # A function of its own: the copies for the rollouts are not held while whoever asked goes back through them.
         rows = torch.tensor([batch.row[rollout] for rollout in rollouts] or [0], device=policy.device)
         taken = [leaf[rows].to(part.dtype) for leaf, part in zip(leaves, left, strict=True)]
         chosen = [responses[rollout] for rollout in rollouts] or [()]
         # Nobody keeps the filled cache: what is added to it is the layers' to keep, or to compute again.
-        yield (
-            rollouts,
-            _response_pass(policy, chosen, mask[rows], _filled(cache, taken[1:]), taken[0], compute_dtype, narrowest),
-        )
+        filled = _filled(cache, taken[1:])
+        return _response_pass(policy, chosen, mask[rows], filled, taken[0], compute_dtype, narrowest)
+
+    for rollouts in batch.micro_batches:
+        yield rollouts, states(rollouts)
     reached = [
         (part, leaf.grad.to(part.dtype)) for part, leaf in zip(left, leaves, strict=True) if leaf.grad is not None
     ]

@@ -24,6 +24,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from trainer.models.errors import ModelError
+from trainer.models.lean_layers import make_lean
 from trainer.models.policy import Model, Policy, position_ids
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def load_folder(model_id: str, folder: Path, device: torch.device) -> Policy:
     pad_id = tokenizer.pad_token_id
     policy = Policy(
         model_id,
-        model.to(device).eval(),
+        make_lean(model.to(device).eval()),
         tokenizer,
         eos_ids,
         pad_id if isinstance(pad_id, int) else min(eos_ids),

@@ -129,6 +129,11 @@ class Rollout(_Part):
     truncated: bool
     entropy: float | None
     """Mean true entropy over the response's tokens, nats; null for an empty response."""
+    token_entropies: list[float] | None = None
+    """True entropy of each of the `tokens` tokens, nats; null without the spec's `diagnostics.token_entropies`."""
+    token_ends: list[int] | None = None
+    """Where each token ends in `completion`, in characters (Unicode code points). A token without a text of its own
+    (a special one, a part of a character) ends where the one before it does. Null when `token_entropies` is."""
 
 
 class Rollouts(_Event):

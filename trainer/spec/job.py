@@ -198,6 +198,8 @@ class DiagnosticsSpec(SpecPart):
     """Steps between measurements of the realised entropy change (an extra forward pass); 0 is never."""
     rollout_groups: Annotated[int, Field(ge=0, le=1024)] = 4
     """How many groups of each step are stored with their text."""
+    token_entropies: bool = False
+    """Store the entropy of each token with those texts, too; the dashboard shades the text with it. 8 bytes a token."""
 
 
 class ResourcesSpec(SpecPart):

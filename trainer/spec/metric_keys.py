@@ -76,6 +76,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("rollout/discarded_rollouts", "count", "lower", "Rollouts that dynamic sampling threw away."),
     Metric("rollout/discarded_tokens", "tokens", "lower", "Response tokens that dynamic sampling threw away."),
     Metric("perf/step_seconds", "seconds", "lower", "Wall time of the step."),
+    Metric(
+        "perf/finished_at", "seconds", "neither", "When the step was done: seconds since 1970, the trainer's clock."
+    ),
     Metric("perf/rollout_seconds", "seconds", "lower", "Wall time of sampling."),
     Metric("perf/reward_seconds", "seconds", "lower", "Wall time of verification."),
     Metric("perf/update_seconds", "seconds", "lower", "Wall time of scoring, loss and optimizer."),

@@ -86,7 +86,7 @@ class Follower:
         step, theirs = line
         if is_step(theirs):
             of_groups = group_log.read(self.group_log, step - self.resumed_from)
-            metrics = {**step_metrics(self.spec, theirs, step), **of_groups}
+            metrics = {**step_metrics(self.spec, theirs, step), **of_groups, "perf/finished_at": time.time()}
             self.events.emit(Step, step=step, metrics=checked(metrics))
             self.step = step
             self._warn_of_failures(step, theirs)

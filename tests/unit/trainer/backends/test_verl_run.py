@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def test_a_run_from_its_files_to_its_last_event(train, tmp_path: Path):
     assert (started.prompts, started.prompts_dropped, started.steps) == (4, 1, 3)
     assert started.parameters > 0
     step = next(event for event in events if event.type == "step")
+    assert 0 < step.metrics.pop("perf/finished_at") <= time.time()
     assert step.metrics == {
         "entropy/policy": 1.5, "policy/loss": 0.1, "policy/grad_norm": 2.0, "policy/kl_ref": None,
         "perf/step_seconds": 9.0, "perf/update_seconds": 3.5, "reward/mean": 0.25, "progress/prompts": 2,

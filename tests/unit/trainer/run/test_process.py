@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,7 +104,7 @@ def finish(process: subprocess.Popen[str], folder: Path, earlier: str = "") -> R
 
 
 def test_a_run_from_end_to_end(start: Start, tmp_path: Path):
-    run = finish(start("whole"), tmp_path / "whole")
+    run = finish(start("whole", diagnostics={"token_entropies": True}), tmp_path / "whole")
     assert run.returncode == 0, run.stderr
     assert [event.type for event in run.events if event.type != "log"] == [
         *("started", "eval", "step", "rollouts", "step", "rollouts", "eval", "checkpoint"),
@@ -123,6 +124,9 @@ def test_a_run_from_end_to_end(start: Start, tmp_path: Path):
     assert [(rollout.group, rollout.sample) for rollout in rollouts] == [(g, s) for g in range(2) for s in range(4)]
     for rollout in rollouts:
         assert rollout.correct == (rollout.completion == rollout.answer) == (rollout.reward == 1.0)
+        assert rollout.entropy == pytest.approx(statistics.fmean(rollout.token_entropies), abs=1e-4)
+        assert len(rollout.token_ends) == rollout.tokens
+        assert rollout.token_ends[-1] == len(rollout.completion)
     # keep_last 1: the checkpoint of step 2 is gone, that of step 4 is whole.
     assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["4"]
     assert checkpoint.verify(run.folder / "checkpoints" / "4") == 4
@@ -254,12 +258,25 @@ def judge():
         server.stdout.close()
 
 
+CANARY = "canary-of-the-endpoint"
+
+
+def with_password(url: str) -> str:
+    return url.replace("://", f"://judge:{CANARY}@")
+
+
+def assert_nothing_tells_the_password(run: Run, folder: Path) -> None:
+    texts = {"stderr": run.stderr, "events": "".join(map(repr, run.events))}
+    texts |= {str(file): file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()}
+    assert [where for where, text in texts.items() if CANARY in text] == []
+
+
 def test_an_endpoint_of_the_operators_scores_a_run(start: Start, tmp_path: Path, judge):
     url = judge("len(set(item['response']) & set(item['answer'])) / len(set(item['answer']))")
     process = start(
         "judged",
         "--http-verifier",
-        f"judge={url}",
+        f"judge={with_password(url)}",
         reward={"kind": "http:judge", "options": {"batch_size": 5}},
         algorithm={"preset": "grpo"},
         train={"steps": 1},
@@ -269,12 +286,14 @@ def test_an_endpoint_of_the_operators_scores_a_run(start: Start, tmp_path: Path,
     for rollout in run.of("rollouts")[0].rollouts:
         expected = len(set(rollout.completion) & set(rollout.answer)) / len(set(rollout.answer))
         assert rollout.reward == pytest.approx(expected)
+    assert_nothing_tells_the_password(run, tmp_path / "judged")
 
 
 def test_what_a_verifier_does_wrong_is_said_once(start: Start, tmp_path: Path, judge):
     url = judge("None if len(item['response']) % 2 else 1.0")
     common = {"reward": {"kind": "http:judge"}, "algorithm": {"preset": "grpo"}, "train": {"steps": 2}, "eval": []}
-    run = finish(start("told", "--http-verifier", f"judge={url}", **common), tmp_path / "told")
+    run = finish(start("told", "--http-verifier", f"judge={with_password(url)}", **common), tmp_path / "told")
+    assert_nothing_tells_the_password(run, tmp_path / "told")
     assert run.returncode == 0, run.stderr
     [warning] = [event for event in run.of("log") if event.code == "verifier_failed"]
     assert (
@@ -290,7 +309,8 @@ def test_an_endpoint_that_is_away_is_no_fault_of_the_job(start: Start, tmp_path:
         "train": {"steps": 1},
     }
     url = judge("1.0", status=503)
-    away = finish(start("away", "--http-verifier", f"judge={url}", **common), tmp_path / "away")
+    away = finish(start("away", "--http-verifier", f"judge={with_password(url)}", **common), tmp_path / "away")
+    assert_nothing_tells_the_password(away, tmp_path / "away")
     assert away.returncode == EXIT_INFRASTRUCTURE_ERROR
     assert (away.events[-1].kind, away.events[-1].code) == ("infrastructure", "verifier_unavailable")
     unknown = finish(start("unknown", "--http-verifier", f"other={url}", **common), tmp_path / "unknown")

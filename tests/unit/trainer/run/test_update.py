@@ -14,11 +14,12 @@ from transformers import MistralConfig, MistralForCausalLM
 from trainer import forward, token_budget
 from trainer.errors import RunError
 from trainer.forward import response_statistics, score
-from trainer.models import Policy, load_policy
+from trainer.models import Policy, load_lora_policy, load_policy
 from trainer.recompute import recomputed_layers
 from trainer.sequences import Sequences
 from trainer.shared_prompts import can_share_prompts
 from trainer.spec import JobSpec
+from trainer.spec.model import LoraSpec
 from trainer.token_budget import TokenBudget
 from trainer.update import Batch, Updated, learning_rate, make_optimizer, update
 
@@ -37,6 +38,21 @@ def policy(model_cache: Path) -> Policy:
     return load_policy(
         "builtin/tiny-arith", model_dir=None, cache_dir=model_cache, models_dir=None, device=torch.device("cpu")
     )
+
+
+@pytest.fixture(scope="module")
+def adapted(model_cache: Path) -> Policy:
+    """With an adapter both of whose factors have a gradient."""
+    policy = load_lora_policy(
+        "builtin/tiny-arith", LoraSpec(rank=3), 0, adapter_dir=None, model_dir=None, cache_dir=model_cache,
+        models_dir=None, device=torch.device("cpu"),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+    return policy
 
 
 @pytest.fixture
@@ -237,10 +253,15 @@ class TestWork:
 
 
 class TestMemory:
-    def test_recomputed_layers_give_the_same_gradient_in_less_memory(self, policy: Policy):
+    @pytest.mark.parametrize("trained", ["policy", "adapted"])
+    def test_recomputed_layers_give_the_same_gradient_in_less_memory(
+        self, trained: str, request: pytest.FixtureRequest
+    ):
+        policy: Policy = request.getfixturevalue(trained)
         given = batch(policy, IN_ORDER)
         plain = take_update(policy, job(), given)
         frugal = take_update(policy, job(optim={"gradient_checkpointing": True}), given)
+        assert max(gradient.abs().max() for gradient in plain.gradient.values()) > 0
         assert relative_error(frugal.gradient, plain.gradient) < 1e-5
         assert frugal.tokens == plain.tokens  # the prompts stay shared
         assert (plain.layer_passes, frugal.layer_passes) == (2, 4)  # prompts and responses, again on the way back

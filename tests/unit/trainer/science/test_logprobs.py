@@ -328,3 +328,20 @@ def test_on_a_gpu(dtype: torch.dtype, elements: int, monkeypatch: pytest.MonkeyP
     assert relative_error(result[0], exact[0]) < (2**-8 if dtype == torch.bfloat16 else 1e-5)
     # The weight's gradient is float32, and bfloat16 operands leave 16 bits of it.
     assert relative_error(result[1], exact[1]) < 5e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_head_s_gradient_is_added_to_the_one_that_is_there(dtype: torch.dtype):
+    torch.manual_seed(0)
+    hidden, targets = torch.randn(7, 16).to(dtype), torch.arange(7)
+    weight = torch.randn(40, 16).requires_grad_()
+    gradients = []
+    for _ in range(3):
+        logp, entropy = token_logprobs_and_entropy(hidden, weight, targets, 0.9, add_to_grad=True)
+        (logp + 0.3 * entropy).sum().backward()
+        assert weight.grad is not None
+        gradients.append(weight.grad.clone())
+    torch.testing.assert_close(gradients[2], 3 * gradients[0])
+    (alone,) = torch.autograd.grad(token_logprobs_and_entropy(hidden, weight, targets, 0.9)[0].sum(), weight)
+    torch.testing.assert_close(weight.grad, gradients[2])  # not asked to, it leaves the gradient alone
+    assert alone.abs().sum() > 0

@@ -17,7 +17,7 @@ reward/mean reward/std policy/loss policy/grad_norm policy/lr policy/clip_fracti
 policy/kl_old policy/kl_ref policy/ratio_max rollout/length_mean rollout/length_max rollout/truncated_fraction
 rollout/logprob_diff_mean rollout/logprob_diff_max perf/step_seconds perf/rollout_seconds perf/reward_seconds
 perf/update_seconds perf/tokens_per_second perf/peak_memory_bytes progress/prompts progress/tokens progress/epoch
-perf/engine_memory_bytes
+perf/engine_memory_bytes perf/finished_at
 reward/timeouts
 """
 
