@@ -47,7 +47,7 @@ async def _caller(
 
 
 def _examine(state: ApiState, plain: str) -> Identity | Refused:
-    with state.database.before_any_team() as session:
+    with state.database.statements() as session:
         return keys.examine(session, plain, state.secret)
 
 
@@ -55,12 +55,12 @@ Caller = Annotated[Identity, Depends(_caller)]
 """Whoever has a valid key with the scope of the route."""
 
 
-def _member(identity: Caller) -> Identity:
+async def _member(identity: Caller) -> Identity:
     require_member(identity)
     return identity
 
 
-def _admin(identity: Caller) -> Identity:
+async def _admin(identity: Caller) -> Identity:
     require_admin(identity)
     return identity
 

@@ -16,6 +16,7 @@ from anyio import to_thread
 
 from api.problems import DATABASE_AWAY
 from api.state import ApiState
+from store import audit
 from store.sweeper import SweepResult, sweep
 
 logger = logging.getLogger(__name__)
@@ -81,4 +82,9 @@ def _sweep_once(state: ApiState) -> SweepResult:
         result = sweep(session, state.settings.lease_seconds, state.settings.policy, asked_at=asked_at)
     if result.queued:
         state.ring()
+    with state.platform.transaction() as session:
+        if pruned := audit.prune(session, state.settings.audit_days):
+            logger.info(
+                "sweeper: %d entries of the audit log were older than %d days", pruned, state.settings.audit_days
+            )
     return result

@@ -61,12 +61,17 @@ def holds(if_none_match: str | None, tag: str) -> bool:
 
 
 def not_modified(tag: str) -> Response:
-    return Response(status_code=304, headers={"ETag": tag, **_PRIVATE})
+    return Response(status_code=304, headers=headers(tag))
+
+
+def headers(tag: str) -> dict[str, str]:
+    """Of an answer with this tag."""
+    return {"ETag": tag, **_PRIVATE}
 
 
 def mark(response: Response, tag: str) -> None:
     """Give the answer its tag."""
-    response.headers.update({"ETag": tag, **_PRIVATE})
+    response.headers.update(headers(tag))
 
 
 def seen_edits(if_match: str | None) -> list[int] | None:

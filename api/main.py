@@ -13,6 +13,7 @@ from api.audit import routes as audit
 from api.audit.trail import AuditTrail
 from api.background import running, sweep_regularly
 from api.cluster import routes as cluster
+from api.comparing import routes as comparing
 from api.datasets import routes as datasets
 from api.events import routes as events
 from api.events.feed import READERS
@@ -30,7 +31,9 @@ from api.openai import jobs as openai_jobs
 from api.openai import models as openai_models
 from api.request_bodies import BodyBounds
 from api.response_headers import ResponseHeaders
+from api.sign_in import routes as sign_in
 from api.state import POOL_SIZE, ApiState
+from api.sweeps import routes as sweeps
 from store.settings import Settings
 
 MAX_JSON_BYTES = 2**20
@@ -39,7 +42,7 @@ MULTIPART_BYTES = 2**20
 
 UPLOADS = ("/datasets", "/v1/files")
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/sign-in", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 """The paths that ask for no key. (/metrics asks for a token of its own: api.telemetry.)"""
 
 
@@ -70,8 +73,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AuditTrail, state=state)
     app.add_middleware(ResponseHeaders)
     app.add_middleware(telemetry.Telemetry, state=state)
+    work = (datasets, jobs, sweeps, metrics, comparing, events, history)
+    people = (keys, sign_in, members, audit)
     openai = (openai_files, openai_jobs, openai_models)
-    for domain in (datasets, jobs, metrics, events, history, keys, members, audit, cluster, health, telemetry, *openai):
+    for domain in (*work, *people, cluster, health, telemetry, *openai):
         app.include_router(domain.router)
     return app
 

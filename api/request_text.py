@@ -13,3 +13,5 @@ def _storable(text: str) -> str:
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
 """What somebody calls something."""
+Login = Annotated[str, StringConstraints(max_length=320), AfterValidator(_storable)]
+"""The name under which somebody is known to an identity provider, mostly an address of mail."""

@@ -10,6 +10,7 @@ from api.events.feed import Feeds
 from api.limits.gcra import Rates
 from api.measured import LatestCensus, Measured
 from api.metrics.cache import Answers
+from api.sign_in.id_tokens import IdTokens
 from store import doorbell, schema
 from store.artifacts import Artifacts
 from store.database import Database
@@ -42,6 +43,7 @@ class ApiState:
         # For what is no tenant's: the sweeper.
         self.platform = Database(self.database_url, pool_size=1)
         self.secret = server_secret(settings)
+        self.id_tokens = _id_tokens(settings)
         self.rates = Rates(None if settings.broker_url is None else settings.broker_url.get_secret_value())
         self.schema_version = schema.head()
         self.artifacts = Artifacts(settings.artifacts)
@@ -60,7 +62,14 @@ class ApiState:
             doorbell.ring(self.settings.broker_url.get_secret_value())
 
 
-def _state(request: Request) -> ApiState:
+def _id_tokens(settings: Settings) -> IdTokens | None:
+    if settings.oidc_issuer is None or settings.oidc_client_id is None:
+        return None
+    return IdTokens(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_claim)
+
+
+# `async`, as every dependency that waits for nothing: FastAPI takes others to a thread and back.
+async def _state(request: Request) -> ApiState:
     return cast(ApiState, request.app.state.api)
 
 

@@ -11,6 +11,7 @@ INSTRUMENTS = {
     "claims": "bench.claims",
     "recovery": "bench.recovery",
     "api": "bench.api.driver",
+    "dashboard": "bench.dashboard.driver",
 }
 
 

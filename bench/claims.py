@@ -92,7 +92,7 @@ def claims_per_second(database: Database, claimers: int, seconds: float) -> tupl
         together.wait()
         began = time.perf_counter()
         while (now := time.perf_counter()) < began + seconds:
-            with database.transaction() as session:
+            with database.statements() as session:
                 claim = leases.claim(session, worker_id, [86] * 8, 8, 600, POLICY)
             if claim is None:
                 raise RuntimeError("the queue is empty: --jobs is too small for --seconds")

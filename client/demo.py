@@ -53,6 +53,7 @@ def job_spec(train: str, evaluation: str) -> dict[str, Any]:
         "train": {"steps": 150},
         "eval": [{"name": BENCHMARK, "data": evaluation, "every": 20, "samples": 4, "k": [1, 4], "temperature": 1.0}],
         "checkpoint": {"every": 20},
+        "diagnostics": {"token_entropies": True},
         "seed": 0,
     }
 

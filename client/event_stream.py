@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from httpx_sse import EventSource, ServerSentEvent
 
 from client.errors import AsymError, Unreachable
-from client.results import JobEvent, LogLine
+from client.results import JobEvent, LogLine, MetricRow, MetricsTakenBack
 from client.transport import PASSING, Transport
 
 SILENCE_SECONDS = 60.0
@@ -25,33 +25,42 @@ def stream_events(transport: Transport, job_id: str, after: int) -> Iterator[Job
 
     AsymError when the job is not there; Unreachable when the API stays away for a minute.
     """
-    return _stream(transport, f"/jobs/{job_id}/events", after)
+    return (told for _, _, told in _stream(transport, f"/jobs/{job_id}/events", str(after)))
 
 
 def stream_logs(transport: Transport, job_id: str, after: int) -> Iterator[LogLine]:
     """The same for the lines of its log."""
-    return _stream(transport, f"/jobs/{job_id}/logs", after)
+    return (told for _, _, told in _stream(transport, f"/jobs/{job_id}/logs", str(after)))
 
 
-def _stream(transport: Transport, path: str, after: int) -> Iterator[Any]:
-    """Every message with an id above `after`, decoded.
+def stream_metrics(
+    transport: Transport, job_id: str, keys: str | None, since: str | None
+) -> Iterator[MetricRow | MetricsTakenBack]:
+    """Yield what was written of the job's metrics after the cursor `since`, or from now on, until the job has ended."""
+    for kind, cursor, told in _stream(transport, f"/jobs/{job_id}/metrics", since, {"keys": keys}):
+        if kind != "start":  # which has a cursor alone
+            yield cast(MetricRow | MetricsTakenBack, {**told, "cursor": cursor})
+
+
+def _stream(
+    transport: Transport, path: str, last: str | None, params: Mapping[str, str | None] | None = None
+) -> Iterator[tuple[str, str, Any]]:
+    """(event, id, decoded data) of every message behind the one with the id `last`.
 
     AsymError when the job is not there; Unreachable when the API stays away for a minute.
     """
-    last = after
     away_since: float | None = None
     while True:
         try:
-            with _connection(transport, path, last) as messages:
+            with _connection(transport, path, last, params) as messages:
                 for message in messages:
                     away_since = None
                     if message.event == "end":
                         return
                     if not message.data:
                         continue  # a keep-alive behind a message with an id: httpx-sse shows it as an empty one
-                    told = json.loads(message.data)
-                    last = told["id"]
-                    yield told
+                    last = message.id
+                    yield message.event, last, json.loads(message.data)
         except AsymError as error:
             if not (isinstance(error, Unreachable) or error.status in PASSING):
                 raise
@@ -62,7 +71,11 @@ def _stream(transport: Transport, path: str, after: int) -> Iterator[Any]:
 
 
 @contextmanager
-def _connection(transport: Transport, path: str, last: int) -> Iterator[Iterator[ServerSentEvent]]:
-    headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Last-Event-ID": str(last)}
-    with transport.stream(path, headers=headers, read_timeout=SILENCE_SECONDS) as response:
+def _connection(
+    transport: Transport, path: str, last: str | None, params: Mapping[str, str | None] | None
+) -> Iterator[Iterator[ServerSentEvent]]:
+    headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+    if last is not None:
+        headers["Last-Event-ID"] = last
+    with transport.stream(path, headers=headers, params=params, read_timeout=SILENCE_SECONDS) as response:
         yield EventSource(response).iter_sse()

@@ -11,6 +11,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "worker": ("sqlalchemy", "psycopg", "celery", "redis"),
     "trainer": ("torch", "transformers", "safetensors", "math_verify"),
     "dashboard": ("streamlit",),
+    "hub": ("huggingface_hub",),
 }
 
 

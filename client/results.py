@@ -53,6 +53,8 @@ class Job(TypedDict):
     name: str
     status: Status
     attempt: int
+    max_attempts: int
+    """So many may be lost to the infrastructure."""
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -73,6 +75,10 @@ class Job(TypedDict):
     tags: list[str]
     accuracy: float | None
     """Of the last step's rollouts."""
+    used_seconds: float
+    """On workers, of all attempts."""
+    gpu_seconds: float
+    """The same, each second as often as it held GPUs; 0 on CPUs."""
     created_by: str
     owner: str
     """The name of the key `created_by`."""
@@ -141,6 +147,8 @@ class Member(TypedDict):
     id: str
     name: str
     role: Literal["viewer", "member", "admin"]
+    login: str | None
+    """Under which name the member signs in at the identity provider; None: by keys only."""
     created_at: str
 
 
@@ -158,17 +166,76 @@ class AuditEntry(TypedDict):
 
 class Metrics(TypedDict):
     keys: dict[str, Series]
+    cursor: NotRequired[str]
+    """Where `since` was given: what to give next time."""
+    drop_after: NotRequired[int | None]
+    """Where `since` was given: forget the points of later steps before these are put in; -1: all of them."""
+
+
+class MetricRow(TypedDict):
+    """What was measured at a step; it takes the place of what was there of the same step."""
+
+    step: int
+    attempt: int
+    at: str
+    values: dict[str, Any]
+    cursor: str
+    """`since` to go on behind it."""
+
+
+class MetricsTakenBack(TypedDict):
+    """An attempt went on from an earlier step: the points of later steps than `drop_after` are void."""
+
+    drop_after: int
+    cursor: str
 
 
 class ComparedJob(TypedDict):
     name: str
     status: Status
     keys: dict[str, Series]
+    drop_after: NotRequired[int | None]
+    """Of an answer to `since`: forget the points of later steps, then put in those of `keys`."""
 
 
 class Comparison(TypedDict):
     jobs: dict[str, ComparedJob]
     """By id, in the order in which they were asked for."""
+    cursor: NotRequired[str | None]
+    """What to send as `since` next time, with the same jobs."""
+
+
+class ComparedRun(Job):
+    """A job as it is compared: `spec` is there."""
+
+    keys: list[str]
+    """Of what it measured."""
+    gpus: int | None
+    """What it asks for; 0 is a CPU, None is one GPU where there is any."""
+
+
+class Clock(TypedDict):
+    """What a run had taken by the end of step `step[i]`, in seconds."""
+
+    step: list[int]
+    wall_seconds: list[float]
+    trained_seconds: list[float]
+
+
+class CommonPrompt(TypedDict):
+    """A row of the training data and what each run made of it, in the order of the jobs."""
+
+    row: int
+    prompt: str
+    samples: list[int]
+    correct: list[int]
+    reward: list[float]
+
+
+class CommonPrompts(TypedDict):
+    jobs: list[str]
+    prompts: list[CommonPrompt]
+    has_more: bool
 
 
 class Estimate(TypedDict):
@@ -229,9 +296,14 @@ class Rollout(TypedDict):
     reward: float
     correct: bool
     advantage: float
+    bonus: float | None
     tokens: int
     truncated: bool
     entropy: float | None
+    token_entropies: list[float] | None
+    """Nats, one per token; None without the spec's `diagnostics.token_entropies`."""
+    token_ends: list[int] | None
+    """Where each token ends in the completion, in characters."""
 
 
 class Checkpoint(TypedDict):
@@ -317,6 +389,68 @@ class DatasetRow(TypedDict):
     prompt: str | list[dict[str, str]]
     answer: str
     kind: str | None
+
+
+class SweepSummary(TypedDict):
+    id: str
+    name: str
+    created_at: str
+    members: int
+    statuses: dict[str, int]
+    """How many of its jobs have which status."""
+    ended_because: str | None
+
+
+class SweepMember(TypedDict):
+    number: int
+    job_id: str | None
+    """None when it was deleted."""
+    name: str | None
+    status: Status | None
+    step: int | None
+    steps: int | None
+    point: dict[str, Any]
+    """What it has of its own, by path."""
+    seed: int
+    last: float | None
+    best: float | None
+    best_step: int | None
+    stopped_because: str | None
+    """Why the sweep's rule ended it early."""
+
+
+class Combination(TypedDict):
+    """Members that differ in their seeds only: means, and standard deviations over them."""
+
+    point: dict[str, Any]
+    members: int
+    measured: int
+    last: float | None
+    last_spread: float | None
+    best: float | None
+    best_spread: float | None
+
+
+class Sweep(SweepSummary):
+    plan: dict[str, Any]
+    metric: str
+    used_hours: float
+    jobs: list[SweepMember]
+    combinations: list[Combination]
+    """The best first."""
+
+
+class TeamOfMine(TypedDict):
+    id: str
+    name: str
+    role: Literal["viewer", "member", "admin"]
+
+
+class SignedIn(TypedDict):
+    teams: list[TeamOfMine]
+    """All that one belongs to."""
+    key: "Key | None"
+    """None when there are several teams and none was chosen."""
 
 
 class Key(TypedDict):

@@ -14,6 +14,9 @@ from client.results import (
     TERMINAL,
     AuditEntry,
     Checkpoint,
+    Clock,
+    CommonPrompts,
+    ComparedRun,
     Comparison,
     Dataset,
     DatasetRow,
@@ -23,12 +26,16 @@ from client.results import (
     LogLine,
     Me,
     Member,
+    MetricRow,
     Metrics,
+    MetricsTakenBack,
     Page,
     PromptTokens,
     QueuedJob,
     Rollout,
     Status,
+    Sweep,
+    SweepSummary,
     Validation,
     Worker,
 )
@@ -153,7 +160,7 @@ class Asym:
         sort: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """Newest first, unless sorted otherwise (`name`, `-finished`, ...); stops after `limit` when given.
+        """Newest first, unless sorted otherwise (`name`, `-accuracy`, ...); stops after `limit` when given.
 
         tags: those that have all of them. text: words that words of the name or the notes begin with. owner: the id
         of the key that made them.
@@ -161,14 +168,33 @@ class Asym:
         wanted = {"status": status, "tag": list(tags) or None, "text": text, "model": model, "preset": preset}
         return self._all("/jobs", {**wanted, "owner": owner, "sort": sort}, limit)
 
-    def jobs_page(self, *, limit: int = 50, after: str | None = None, status: Status | None = None) -> Page[Job]:
-        params = {"limit": limit, "after": after, "status": status}
-        result: Page[Job] = self._transport.json("GET", "/jobs", params=params)
+    def jobs_page(
+        self,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+        status: Status | Sequence[Status] | None = None,
+        ids: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        text: str | None = None,
+        owner: str | None = None,
+        sort: str | None = None,
+    ) -> Page[Job]:
+        """One page of `jobs`, in one request. ids: those of them that there are."""
+        params = {"limit": limit, "after": after, "status": status, "id": list(ids) or None, "tag": list(tags) or None}
+        result: Page[Job] = self._transport.json(
+            "GET", "/jobs", params={**params, "text": text, "owner": owner, "sort": sort}
+        )
         return result
 
     def job(self, job_id: str) -> Job:
         result: Job = self._transport.json("GET", f"/jobs/{job_id}")
         return result
+
+    def job_to_edit(self, job_id: str) -> tuple[Job, str | None]:
+        """The job, and the tag by which `edit_job` tells whether somebody has edited it since."""
+        job, tag = self._transport.tagged(f"/jobs/{job_id}")
+        return job, tag
 
     def edit_job(
         self,
@@ -177,11 +203,19 @@ class Asym:
         name: str | None = None,
         tags: Sequence[str] | None = None,
         notes: str | None = None,
+        if_match: str | None = None,
     ) -> Job:
-        """Change what a job is called and what is said of it; None leaves a thing as it is."""
+        """Change what a job is called and what is said of it; None leaves a thing as it is.
+
+        if_match: the tag of `job_to_edit`; AsymError 412 where it was edited since.
+        """
         given = {"name": name, "tags": None if tags is None else list(tags), "notes": notes}
         body = {field: value for field, value in given.items() if value is not None}
-        result: Job = self._transport.json("PATCH", f"/jobs/{job_id}", body=body, repeatable=True)
+        headers = None if if_match is None else {"If-Match": if_match}
+        # What was seen is seen once: a second try after an edit that arrived would find itself refused.
+        result: Job = self._transport.json(
+            "PATCH", f"/jobs/{job_id}", body=body, headers=headers, repeatable=if_match is None
+        )
         return result
 
     def cancel(self, job_id: str) -> Job:
@@ -242,25 +276,82 @@ class Asym:
         from_step: int | None = None,
         to_step: int | None = None,
         max_points: int | None = None,
+        since: str | None = None,
     ) -> Metrics:
         """Columns per key (`entropy/*` is every key that begins so); all keys when none are named.
 
         Longer series are thinned out to `max_points`, the server's 2,000 unless given, with their extremes kept.
+        since: "0", then the `cursor` of the answer before: only what has changed (docs/metrics-store.md).
         """
         params = {"keys": _joined(keys), "from_step": from_step, "to_step": to_step, "max_points": max_points}
+        params["since"] = since
         result: Metrics = self._transport.json("GET", f"/jobs/{job_id}/metrics", params=params)
         return result
 
+    def stream_metrics(
+        self, job_id: str, keys: Sequence[str] | None = None, *, since: str | None = "0"
+    ) -> Iterator[MetricRow | MetricsTakenBack]:
+        """Rows as they are written, in order, through broken connections, until the job has ended.
+
+        From the first one on, or behind a cursor; since=None: from now on. What has `drop_after` takes rows back.
+        """
+        return event_stream.stream_metrics(self._transport, job_id, _joined(keys), since)
+
     def compare(
-        self, job_ids: Sequence[str], keys: Sequence[str] | None = None, *, max_points: int | None = None
+        self,
+        job_ids: Sequence[str],
+        keys: Sequence[str] | None = None,
+        *,
+        max_points: int | None = None,
+        since: str | None = None,
+        from_step: int | None = None,
+        to_step: int | None = None,
+        thinned: Literal["extremes", "same_steps"] | None = None,
     ) -> Comparison:
-        params = {"jobs": _joined(job_ids), "keys": _joined(keys), "max_points": max_points}
-        result: Comparison = self._transport.json("GET", "/compare", params=params)
+        """The same metrics of at most 50 jobs. since: `cursor` of the answer before ("0": none), for what is new.
+
+        thinned: what is kept of longer series: each one's extremes, or the same steps of all of them.
+        """
+        steps = {"from_step": from_step, "to_step": to_step}
+        params = {"jobs": _joined(job_ids), "keys": _joined(keys), "max_points": max_points, "thinned": thinned}
+        result: Comparison = self._transport.json("GET", "/compare", params={**params, "since": since, **steps})
         return result
 
-    def events(self, job_id: str, *, after: int = 0, limit: int = 200) -> Page[JobEvent]:
-        """Oldest first, those with ids above `after`."""
-        params = {"after": after, "limit": limit}
+    def compared_runs(self, job_ids: Sequence[str]) -> dict[str, ComparedRun]:
+        """By id, at most 50 jobs with their specs and the keys of what they measured."""
+        result: dict[str, ComparedRun] = self._transport.json(
+            "GET", "/compare/runs", params={"jobs": _joined(job_ids)}
+        )["jobs"]
+        return result
+
+    def clocks(self, job_ids: Sequence[str], *, points: int | None = None) -> dict[str, Clock]:
+        """By id, how long each of at most 50 jobs took to come to its steps."""
+        params = {"jobs": _joined(job_ids), "points": points}
+        result: dict[str, Clock] = self._transport.json("GET", "/compare/clock", params=params)["jobs"]
+        return result
+
+    def common_prompts(
+        self,
+        job_ids: Sequence[str],
+        *,
+        from_step: int | None = None,
+        to_step: int | None = None,
+        limit: int | None = None,
+    ) -> CommonPrompts:
+        """Rows of the training data of which each of the jobs has stored rollouts; AsymError 422 on different data."""
+        params = {"jobs": _joined(job_ids), "from_step": from_step, "to_step": to_step, "limit": limit}
+        result: CommonPrompts = self._transport.json("GET", "/compare/prompts", params=params)
+        return result
+
+    def export_metrics(self, job_ids: Sequence[str], keys: Sequence[str] | None = None) -> Iterator[bytes]:
+        """The metrics of at most 50 jobs at every step as CSV, piece by piece, as they come."""
+        params = {"jobs": _joined(job_ids), "keys": _joined(keys)}
+        with self._transport.stream("/compare/export", headers={}, params=params, read_timeout=60) as response:
+            yield from response.iter_bytes()
+
+    def events(self, job_id: str, *, after: int = 0, limit: int = 200, types: Sequence[str] = ()) -> Page[JobEvent]:
+        """Oldest first, those with ids above `after`; types: of these alone (`state`, `message`, ...)."""
+        params = {"after": after, "limit": limit, "type": list(types) or None}
         result: Page[JobEvent] = self._transport.json("GET", f"/jobs/{job_id}/events", params=params)
         return result
 
@@ -286,8 +377,9 @@ class Asym:
         result: Page[Rollout] = self._transport.json("GET", f"/jobs/{job_id}/rollouts", params=params)
         return result
 
-    def logs(self, job_id: str, *, after: int = 0, limit: int = 500) -> Page[LogLine]:
-        params = {"after": after, "limit": limit}
+    def logs(self, job_id: str, *, after: int = 0, limit: int = 500, tail: int | None = None) -> Page[LogLine]:
+        """Oldest first, those with ids above `after`; tail: the newest so many instead."""
+        params = {"after": after, "limit": limit, "tail": tail}
         result: Page[LogLine] = self._transport.json("GET", f"/jobs/{job_id}/logs", params=params)
         return result
 
@@ -298,6 +390,13 @@ class Asym:
     def download_checkpoint(self, job_id: str, step: int, to: Path | str = ".") -> Path:
         """The checkpoint's model as a Hugging Face folder below `to`; the folder. AsymError 404 when it is gone."""
         return download.download_checkpoint(self._transport, job_id, step, Path(to))
+
+    def export_checkpoint(
+        self, job_id: str, step: int, to: Path | str, *, format: download.Format = "huggingface"
+    ) -> Path:
+        """The checkpoint as the folder `to`, new or empty: the whole model (a LoRA adapter merged into its base), or
+        with `format="adapter"` the adapter alone. AsymError 409 where it cannot be had so."""
+        return download.export_checkpoint(self._transport, job_id, step, Path(to), format)
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         return list(self._all(f"/jobs/{job_id}/checkpoints", {}, None))
@@ -369,18 +468,55 @@ class Asym:
     def revoke_key(self, key_id: str) -> None:
         self._transport.json("DELETE", f"/keys/{key_id}")
 
+    # Sweeps
+
+    def create_sweep(self, plan: Mapping[str, Any], *, idempotency_key: str | None = None) -> Sweep:
+        """Create every job of a plan, or none. AsymError 422 names each path and value that is wrong."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        result: Sweep = self._transport.json("POST", "/sweeps", body=dict(plan), headers=headers, repeatable=True)
+        return result
+
+    def sweeps(self, *, limit: int | None = None) -> Iterator[SweepSummary]:
+        """Newest first."""
+        return self._all("/sweeps", {}, limit)
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        result: Sweep = self._transport.json("GET", f"/sweeps/{sweep_id}")
+        return result
+
+    def cancel_sweep(self, sweep_id: str) -> Sweep:
+        """End every job of it that has not ended."""
+        return self._ask_sweep(sweep_id, "cancel")
+
+    def pause_sweep(self, sweep_id: str) -> Sweep:
+        """Hold every job of it that waits or runs."""
+        return self._ask_sweep(sweep_id, "pause")
+
+    def resume_sweep(self, sweep_id: str) -> Sweep:
+        """Go on with every job of it that is held, failed or was cancelled."""
+        return self._ask_sweep(sweep_id, "resume")
+
+    def _ask_sweep(self, sweep_id: str, action: Literal["cancel", "pause", "resume"]) -> Sweep:
+        result: Sweep = self._transport.json("POST", f"/sweeps/{sweep_id}/{action}", repeatable=action != "resume")
+        return result
+
     # The team
 
     def members(self) -> list[Member]:
         return list(self._all("/members", {}, None))
 
-    def add_member(self, name: str, *, role: RoleName = "member") -> Member:
-        """It can do something once it has a key: `create_key(..., member_id=...)`."""
-        result: Member = self._transport.json("POST", "/members", body={"name": name, "role": role})
+    def add_member(self, name: str, *, role: RoleName = "member", login: str | None = None) -> Member:
+        """It can do something once it has a key (`create_key(..., member_id=...)`), or signs in under its login."""
+        body = {"name": name, "role": role, **({} if login is None else {"login": login})}
+        result: Member = self._transport.json("POST", "/members", body=body)
         return result
 
-    def change_member(self, member_id: str, *, name: str | None = None, role: RoleName | None = None) -> Member:
-        body = {key: value for key, value in {"name": name, "role": role}.items() if value is not None}
+    def change_member(
+        self, member_id: str, *, name: str | None = None, role: RoleName | None = None, login: str | None = None
+    ) -> Member:
+        """What is not None. An empty login ends signing in."""
+        given = {"name": name, "role": role, "login": login}
+        body = {key: value for key, value in given.items() if value is not None}
         result: Member = self._transport.json("PATCH", f"/members/{member_id}", body=body)
         return result
 

@@ -50,8 +50,10 @@ class Transport:
         request = self._http.build_request(
             method, path, params=_given(params), json=body, headers=dict(headers) if headers else None
         )
-        if repeatable is None:
-            repeatable = method == "GET"
+        response = self._exchange(request, repeatable=method == "GET" if repeatable is None else repeatable)
+        return response.json() if response.content else None
+
+    def _exchange(self, request: httpx.Request, *, repeatable: bool) -> httpx.Response:
         pauses = _pauses(self._retries)
         while True:
             pause = next(pauses, None)
@@ -62,11 +64,16 @@ class Transport:
                     raise self._unreachable(error) from error
             else:
                 if response.is_success:
-                    return response.json() if response.content else None
+                    return response
                 if pause is None or not repeatable or response.status_code not in PASSING:
                     raise problem_of(response)
                 pause = max(pause, _retry_after(response))
             time.sleep(pause)
+
+    def tagged(self, path: str) -> tuple[Any, str | None]:
+        """GET an answer along with its ETag."""
+        response = self._exchange(self._http.build_request("GET", path), repeatable=True)
+        return response.json(), response.headers.get("ETag")
 
     def upload(self, path: str, *, files: Mapping[str, Any], data: Mapping[str, str]) -> Any:  # noqa: ANN401
         """POST a multipart body, read from its file as it is sent; never repeated, the file may be a pipe."""

@@ -10,6 +10,7 @@ the start failed.
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -35,7 +36,10 @@ from client.front import Address
 from client.process_tree import Finished, GivenUp, Part, ProcessTree, how_it_ended
 
 STOP_ORDER = (("worker",), ("dashboard",), ("api", "migrate"), ("embedded",))
-"""The worker first: it checkpoints what it runs and writes that down, for which the others must be there."""
+"""The worker first: it checkpoints what it runs and writes that down, for which the others must be there. Mirrors go
+with the dashboard: they read the API, too."""
+MIRRORS = "ASYM_MIRRORS"
+"""Targets of `asym mirror`, quoted as for a shell: each is told of all jobs by a process of its own."""
 SLOW_START_SECONDS = 60.0
 ONE_REQUEST_SECONDS = 1.0
 """Whoever signals a whole group of processes asks us twice, directly and through the front: that is no impatience."""
@@ -75,6 +79,8 @@ class Supervisor:
         self._tree = ProcessTree(log, self._inbox.put)
         self._servers: Announced | None = None
         self._filed = read_credentials(home)
+        targets = shlex.split(os.environ.get(MIRRORS, ""))
+        self._mirrors = [(f"mirror-{number}", target) for number, target in enumerate(targets, start=1)]
 
     def say(self, line: str) -> None:
         self._log("up", line)
@@ -88,7 +94,9 @@ class Supervisor:
             self._tree.start(self._embedded(database_url, broker_url))
         while (outcome := self._on(self._inbox.get())) is None:
             pass
-        self._tree.stop(*STOP_ORDER, hurry=self._hurry)
+        mirrors = tuple(name for name, _ in self._mirrors)
+        order = [(*names, *mirrors) if "dashboard" in names else names for names in STOP_ORDER]
+        self._tree.stop(*order, hurry=self._hurry)
         self.say("stopped")
         return outcome
 
@@ -113,6 +121,9 @@ class Supervisor:
                 return 1
             case Answers():
                 self._tell_ready()
+            case GivenUp(name, code) if name.startswith("mirror-"):
+                target = dict(self._mirrors)[name]
+                self.say(f"{target} is not told any more: {name} keeps ending (it {how_it_ended(code)})")
             case GivenUp(name, code):
                 self.say(
                     f"{name} keeps ending (it {how_it_ended(code)}); see {self._home / 'logs' / name}.log; stopping"
@@ -140,6 +151,8 @@ class Supervisor:
         self._tree.start(
             self._part("dashboard", "dashboard", "--host", ports.host, "--port", str(ports.dashboard_port))
         )
+        for name, target in self._mirrors:
+            self._tree.start(self._part(name, "client", "mirror", target))
         threading.Thread(target=self._await_answers, name="readiness", daemon=True).start()
 
     def _urls(self) -> list[str]:

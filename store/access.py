@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
 from store.errors import Forbidden, NotFound
-from store.models import AuditEntry, Dataset, Job, Key, Member
+from store.models import AuditEntry, Dataset, Job, Key, Member, Sweep
 
 
 class Role(StrEnum):
@@ -64,10 +64,17 @@ class Identity:
         return scope in SCOPES[self.role] and (self.scopes is None or scope in self.scopes)
 
 
-_KINDS = {AuditEntry: "audit entry", Dataset: "data set", Job: "job", Key: "key", Member: "member"}
+_KINDS = {
+    AuditEntry: "audit entry",
+    Dataset: "data set",
+    Job: "job",
+    Key: "key",
+    Member: "member",
+    Sweep: "sweep",
+}
 
-Owned = AuditEntry | Dataset | Job | Key | Member
-T = TypeVar("T", AuditEntry, Dataset, Job, Key, Member)
+Owned = AuditEntry | Dataset | Job | Key | Member | Sweep
+T = TypeVar("T", AuditEntry, Dataset, Job, Key, Member, Sweep)
 
 
 def of_team(identity: Identity, entity: type[Owned]) -> ColumnElement[bool]:

@@ -3,12 +3,12 @@
 Read in a few queries, however many jobs wait; what follows from it is computed here and in store.forecast.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from store.demand import Demand
 from store.models import Job, Reservation, Worker
@@ -106,39 +106,68 @@ class TeamStanding:
         return self.max_gpu_seconds is not None and self.gpu_seconds_this_month >= self.max_gpu_seconds
 
 
-def rooms(session: Session) -> list[Room]:
-    """The workers that take jobs, with what runs on them. What lost ones still hold is not taken off the others."""
-    found = {
-        worker.id: Room(
-            worker.id,
-            worker.name,
-            worker.gpus,
-            worker.cpu_slots,
-            memory=_memory(worker),
-            labels=frozenset(worker.labels),
-        )
-        for worker in session.scalars(select(Worker).where(alive()).order_by(Worker.id))
-    }
-    leased = select(
+# One statement, since every look at a queued job asks it. What lost workers still hold is not taken off the others.
+_HELD = (
+    select(
         Job.worker_id,
-        Job.team_id,
-        Job.model,
-        func.coalesce(Job.leased_gpus, 0),
-        func.greatest(Job.steps - Job.step, 0),
-        Job.seconds_per_step,
-        Job.max_runtime - Job.used_seconds,
-    ).where(Job.status.in_(LEASED), Job.worker_id.in_(found))
-    rows = session.execute(leased).all()
-    unpaced = {(team_id, model) for _, team_id, model, _, _, pace, _ in rows if pace is None}
+        func.json_agg(
+            func.json_build_array(
+                Job.team_id,
+                Job.model,
+                func.coalesce(Job.leased_gpus, 0),
+                func.greatest(Job.steps - Job.step, 0),
+                Job.seconds_per_step,
+                Job.max_runtime - Job.used_seconds,
+            )
+        ).label("jobs"),
+    )
+    .where(Job.status.in_(LEASED))
+    .group_by(Job.worker_id)
+    .subquery()
+)
+_WAITING = aliased(Job)
+_ROOMS = (
+    select(
+        Worker.id,
+        Worker.name,
+        Worker.gpus,
+        Worker.cpu_slots,
+        Worker.devices,
+        Worker.labels,
+        _HELD.c.jobs,
+        _WAITING.id.label("kept_for"),
+        _WAITING.priority,
+        _WAITING.gpus.label("kept_gpus"),
+    )
+    .outerjoin(_HELD, _HELD.c.worker_id == Worker.id)
+    .outerjoin(Reservation, Reservation.worker_id == Worker.id)
+    .outerjoin(_WAITING, (_WAITING.id == Reservation.job_id) & (_WAITING.status == JobStatus.QUEUED))
+    .where(alive())
+    .order_by(Worker.id)
+)
+
+
+def rooms(session: Session) -> list[Room]:
+    """The workers that take jobs, with what runs on them."""
+    rows = session.execute(_ROOMS).all()
+    unpaced = {(held[0], held[1]) for row in rows for held in row.jobs or () if held[4] is None}
     past = paces(session, unpaced)
-    for worker_id, team_id, model, gpus, steps, pace, left in rows:
-        seconds = length(steps, past.get((team_id, model)) if pace is None else pace, left)
-        found[worker_id].running.append(Running(team_id, gpus, seconds))
-    kept = select(Reservation.worker_id, Job.id, Job.priority, Job.gpus).join(Job, Job.id == Reservation.job_id)
-    for worker_id, job_id, priority, gpus in session.execute(kept.where(Job.status == JobStatus.QUEUED)):
-        if worker_id in found:
-            found[worker_id].kept = Kept(job_id, priority, gpus or 0)
-    return list(found.values())
+    return [
+        Room(
+            row.id,
+            row.name,
+            row.gpus,
+            row.cpu_slots,
+            memory=_memory(row.devices, row.gpus),
+            labels=frozenset(row.labels),
+            running=[
+                Running(team_id, gpus, length(steps, past.get((team_id, model)) if pace is None else pace, left))
+                for team_id, model, gpus, steps, pace, left in row.jobs or ()
+            ],
+            kept=None if row.kept_for is None else Kept(row.kept_for, row.priority, row.kept_gpus or 0),
+        )
+        for row in rows
+    ]
 
 
 def length(steps: int, pace: float | None, seconds_left: float | None) -> float | None:
@@ -192,6 +221,6 @@ def paces(session: Session, pairs: set[tuple[str, str]]) -> dict[tuple[str, str]
     return {(team_id, model): seconds for team_id, model, seconds in session.execute(_PACES, values)}
 
 
-def _memory(worker: Worker) -> list[int | None]:
-    known = [device.get("memory_gb") for device in worker.devices][: worker.gpus]
-    return known + [None] * (worker.gpus - len(known))
+def _memory(devices: Sequence[Mapping[str, Any]], gpus: int) -> list[int | None]:
+    known: list[int | None] = [device.get("memory_gb") for device in devices][:gpus]
+    return known + [None] * (gpus - len(known))

@@ -2,7 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator
+import select
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
@@ -10,7 +12,7 @@ import psycopg
 from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -76,11 +78,40 @@ def notify_after_commit(session: Session, channel: str, payload: str) -> None:
 def _notify(connection: Connection, notifications: list[tuple[str, str]]) -> None:
     channels, payloads = zip(*notifications, strict=True)
     try:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.execute(_NOTIFY, {"channels": list(channels), "payloads": list(payloads)})
     except OperationalError as error:
         # The transaction is committed: the caller must not take it for failed.
         _log.warning("could not notify listeners of what was committed: %s", error)
+
+
+_ALONE = "store.alone"
+
+
+@contextmanager
+def revocable(session: Session) -> Iterator[Callable[[], None]]:
+    """A part of what a session does that can be taken back, by calling what the block is given.
+
+    Within a transaction that is a savepoint; in a session of `Database.statements` the block is a transaction.
+    """
+    if not session.info.get(_ALONE):
+        with session.begin_nested() as savepoint:
+            yield savepoint.rollback
+        return
+    connection = session.connection()
+    end = "COMMIT"
+
+    def take_back() -> None:
+        nonlocal end
+        end = "ROLLBACK"
+
+    connection.exec_driver_sql("BEGIN")
+    try:
+        yield take_back
+    except BaseException:
+        # Not by a statement: the connection may be what is broken. What is not committed goes with its return.
+        session.rollback()
+        raise
+    connection.exec_driver_sql(end)
 
 
 _SERVING = "store.serving"
@@ -90,10 +121,8 @@ def _take_on_the_role(connection: DBAPIConnection, record: ConnectionPoolEntry) 
     try:
         with closing(connection.cursor()) as cursor:
             cursor.execute(f"SET ROLE {tenancy.SERVING_ROLE}")
-        connection.commit()
         record.info[_SERVING] = True
     except psycopg.Error as error:
-        connection.rollback()
         if _SERVING not in record.info:
             _log.warning("row-level security is not in force (run `asym migrate`; docs/security.md): %s", error)
         record.info[_SERVING] = False
@@ -105,6 +134,26 @@ def _try_the_role_again(
     # The connection may be older than the role.
     if not record.info.get(_SERVING):
         _take_on_the_role(connection, record)
+
+
+_LOOKED_AT = "store.looked_at"
+_TRUSTED_SECONDS = 5.0
+"""For so long a connection that was there is taken to be there, unless the server has said something."""
+
+
+def _is_there(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+    """Asked of every connection that is taken out of the pool. A server that stops, or ends a connection, says so, and
+    then there is something to read; so a round trip is only made of one that was not used for a while."""
+    now = time.monotonic()
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    if waiting.poll(0) or now - record.info.get(_LOOKED_AT, 0.0) > _TRUSTED_SECONDS:
+        try:
+            with closing(connection.cursor()) as cursor:
+                cursor.execute("")
+        except psycopg.Error as error:
+            raise InvalidatePoolError(str(error)) from error
+    record.info[_LOOKED_AT] = now
 
 
 class Database:
@@ -141,11 +190,13 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
-            pool_pre_ping=True,
+            # `transaction` says BEGIN itself, and more in the same round trip.
+            isolation_level="AUTOCOMMIT",
             connect_args=arguments,
             # NaN is not JSON: refuse it here rather than let Postgres do so in the middle of a batch.
             json_serializer=partial(json.dumps, allow_nan=False, separators=(",", ":")),
         )
+        event.listen(self._engine, "checkout", _is_there)
         if for_tenants:
             event.listen(self._engine, "connect", _take_on_the_role)
             event.listen(self._engine, "checkout", _try_the_role_again)
@@ -158,24 +209,25 @@ class Database:
 
         `snapshot`: every statement sees what was committed before the first one, so that reads fit each other.
         """
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ" if snapshot else "BEGIN"
         with self._engine.connect() as connection:
-            if snapshot:
-                connection.execution_options(isolation_level="REPEATABLE READ")
             with self._sessions(bind=connection) as session, session.begin():
                 if self._for_tenants:
-                    tenancy.enter(session)
+                    begin += f"; {tenancy.enter(session)}"
+                session.connection().exec_driver_sql(begin, execution_options={"no_parameters": True})
                 yield session
             if notifications := session.info.get(_NOTIFICATIONS):
                 _notify(connection, list(notifications))
 
     @contextmanager
-    def before_any_team(self) -> Iterator[Session]:
-        """A Session in which each statement is a transaction of its own, and which sees no team's rows: to find out
-        whose request this is, in one round trip."""
+    def statements(self) -> Iterator[Session]:
+        """A Session in which each statement is a transaction of its own: one round trip, and locks that last no longer
+        than it. On connections for tenants it sees no team's rows: so it is found out whose request this is."""
         with self._engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-            with self._sessions(bind=connection) as session:
+            with self._sessions(bind=connection, info={_ALONE: True}) as session:
                 yield session
+            if notifications := session.info.get(_NOTIFICATIONS):
+                _notify(connection, list(notifications))
 
     def ping(self) -> None:
         """One round trip. sqlalchemy.exc.OperationalError when the database is away."""

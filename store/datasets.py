@@ -111,12 +111,12 @@ def _page(statement: Select[Any], identity: Identity, limit: int, after: str | N
     return statement if after is None else statement.where(Dataset.id < after)
 
 
-def column_mappings(session: Session, identity: Identity, dataset_ids: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Of those of the ids that are the team's, the columns that the uploader named."""
-    statement = select(Dataset.id, Dataset.column_mapping).where(
-        of_team(identity, Dataset), Dataset.id.in_(list(dataset_ids))
-    )
-    return {row.id: row.column_mapping for row in session.execute(statement)}
+def hold(session: Session, identity: Identity, dataset_ids: Iterable[str]) -> dict[str, Dataset]:
+    """Those of the ids that are the team's, deleted ones too. None can be deleted until this transaction ends."""
+    # In the order of the ids, so that nobody waits in a ring.
+    statement = select(Dataset).where(of_team(identity, Dataset), Dataset.id.in_(set(dataset_ids))).order_by(Dataset.id)
+    locked = statement.with_for_update(read=True).execution_options(populate_existing=True)
+    return {dataset.id: dataset for dataset in session.scalars(locked)}
 
 
 def delete(session: Session, identity: Identity, dataset_id: str) -> None:

@@ -1,18 +1,19 @@
 """What a job has written, read by its team: events, log lines, metrics, rollouts, checkpoints."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, cast, select, tuple_
+from sqlalchemy import Text, cast, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from store.access import Identity, find
 from store.checkpoints import usable
 from store.errors import NotFound
 from store.jobs import WITHOUT_SPEC
+from store.journal import EventType
 from store.models import Checkpoint, Job, JobEvent, JobLog, JobMetric, Rollout
 
 
@@ -25,10 +26,17 @@ class MetricRow:
     """Only the keys asked for. A key that is absent was not measured at this step; None is measured and undefined."""
 
 
-def events_after(session: Session, identity: Identity, job_id: str, after: int, limit: int) -> list[JobEvent]:
-    """Oldest first, those with an id above `after` (0: from the first)."""
+def events_after(
+    session: Session, identity: Identity, job_id: str, after: int, limit: int, types: Collection[EventType] = ()
+) -> list[JobEvent]:
+    """Oldest first, those with an id above `after` (0: from the first) and of one of `types` (none given: of any)."""
     _check(session, identity, job_id)
     statement = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after)
+    if types:
+        statement = statement.where(JobEvent.type.in_(types))
+        if "step" not in types:
+            # In the index's own words, so that it is seen to hold what is asked for.
+            statement = statement.where(text("type <> 'step'"))
     return list(session.scalars(statement.order_by(JobEvent.id).limit(limit)))
 
 
@@ -44,6 +52,13 @@ def logs_after(session: Session, identity: Identity, job_id: str, after: int, li
     _check(session, identity, job_id)
     statement = select(JobLog).where(JobLog.job_id == job_id, JobLog.id > after)
     return list(session.scalars(statement.order_by(JobLog.id).limit(limit)))
+
+
+def logs_last(session: Session, identity: Identity, job_id: str, count: int) -> list[JobLog]:
+    """The newest `count` lines, oldest first."""
+    _check(session, identity, job_id)
+    statement = select(JobLog).where(JobLog.job_id == job_id).order_by(JobLog.id.desc()).limit(count)
+    return list(session.scalars(statement))[::-1]
 
 
 def metrics(
@@ -70,7 +85,7 @@ def metrics(
             step,
             attempt,
             at,
-            {key: json.loads(text) for key, text in zip(keys, texts, strict=True) if text is not None},
+            {key: json.loads(found) for key, found in zip(keys, texts, strict=True) if found is not None},
         )
         for step, attempt, at, *texts in rows
     ]

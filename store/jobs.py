@@ -5,26 +5,45 @@ What a job has written while running is in store.job_history; the worker's side 
 
 import hashlib
 import json
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ARRAY, Text, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, defer
 
-from store import checkpoints, job_words, usage
+from store import checkpoints, datasets, job_words, usage
 from store.access import Identity, Scope, find, of_team, require
 from store.demand import Demand
 from store.errors import Conflict, FieldProblem, Invalid, Stale
 from store.ids import new_id
 from store.journal import announce, append, event_row, move
-from store.models import Checkpoint, Dataset, Job, Key
+from store.models import Base, Checkpoint, Dataset, Job, Key
 from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from trainer.spec import JobSpec
 from trainer.spec.model import parse_model_id
 
 WITHOUT_SPEC = defer(Job.spec, raiseload=True)
+
+_GIVEN = (
+    "id", "team_id", "created_by", "name", "status", "spec", "gpus", "demand", "model", "preset", "words", "tags",
+    "notes", "facade", "priority", "max_runtime", "max_attempts", "steps", "base_checkpoint", "cloned_from",
+    "idempotency_key", "idempotency_hash",
+)  # fmt: skip
+"""What a new job is given; the database fills in the rest."""
+_SEARCHED = ("words", "facade")
+_TABLE = Base.metadata.tables[Job.__tablename__]
+# Two requests with one key at the same moment: the second waits here and then finds the first one's job.
+_QUEUE = select(Job).from_statement(
+    insert(_TABLE)
+    .values({name: bindparam(name) for name in _GIVEN})
+    .on_conflict_do_nothing(
+        index_elements=[Job.team_id, Job.idempotency_key], index_where=Job.idempotency_key.is_not(None)
+    )
+    .returning(*(column for column in _TABLE.columns if column.name not in _SEARCHED))
+)
+_OWNERS = select(Key.id, Key.name).where(Key.id == any_(bindparam("ids", type_=ARRAY(Text))))
 
 
 def create(
@@ -38,12 +57,13 @@ def create(
     notes: str = "",
     facade: dict[str, Any] | None = None,
     policy: Policy = DEFAULT,
+    held: Mapping[str, Dataset] | None = None,
 ) -> tuple[Job, bool]:
     """Queue a job. (job, True), or (the first job, False) when this key came before with the same payload.
 
     Conflict: the key came before with another payload. Invalid: the spec names a data set or a checkpoint that the
     team does not have. LimitReached: the team may not queue or store more.
-    The caller rings the doorbell (store.doorbell) after the commit.
+    The caller rings the doorbell (store.doorbell) after the commit. `held`: see `check_references`.
     """
     require(identity, Scope.JOBS_WRITE)
     resolved, demand = spec.model_dump(mode="json"), Demand.of(spec.resources)
@@ -51,37 +71,31 @@ def create(
     digest = _digest({"spec": resolved} | {name: value for name, value in beside.items() if value})
     if idempotency_key is not None and (earlier := _by_idempotency_key(session, identity, idempotency_key)):
         return _same_payload(earlier, digest), False
-    check_references(session, identity, spec)
+    check_references(session, identity, spec, held)
     usage.admit_job(session, identity.team_id, policy)
-    statement = (
-        insert(Job)
-        .values(
-            id=new_id("job"),
-            team_id=identity.team_id,
-            created_by=identity.key_id,
-            name=spec.name,
-            status=JobStatus.QUEUED,
-            spec=resolved,
-            gpus=demand.gpus,
-            demand=str(demand),
-            model=spec.model.id,
-            preset=spec.algorithm.preset,
-            words=job_words.beginnings(spec.name, notes),
-            **beside,
-            priority=spec.resources.priority,
-            max_runtime=spec.resources.max_runtime,
-            max_attempts=spec.resources.max_attempts,
-            steps=spec.train.steps,
-            base_checkpoint=base_checkpoint(spec),
-            cloned_from=cloned_from,
-            idempotency_key=idempotency_key,
-            idempotency_hash=None if idempotency_key is None else digest,
-        )
-        # Two requests with one key at the same moment: the second waits here and then finds the first one's job.
-        .on_conflict_do_nothing(index_elements=[Job.team_id, Job.idempotency_key])
-        .returning(Job)
-    )
-    job = session.scalars(statement).one_or_none()
+    values = {
+        "id": new_id("job"),
+        "team_id": identity.team_id,
+        "created_by": identity.key_id,
+        "name": spec.name,
+        "status": JobStatus.QUEUED,
+        "spec": resolved,
+        "gpus": demand.gpus,
+        "demand": str(demand),
+        "model": spec.model.id,
+        "preset": spec.algorithm.preset,
+        "words": job_words.beginnings(spec.name, notes),
+        **beside,
+        "priority": spec.resources.priority,
+        "max_runtime": spec.resources.max_runtime,
+        "max_attempts": spec.resources.max_attempts,
+        "steps": spec.train.steps,
+        "base_checkpoint": base_checkpoint(spec),
+        "cloned_from": cloned_from,
+        "idempotency_key": idempotency_key,
+        "idempotency_hash": None if idempotency_key is None else digest,
+    }
+    job = session.scalars(_QUEUE, values).one_or_none()
     if job is None:
         assert idempotency_key is not None  # noqa: S101 - nothing else conflicts
         earlier = _by_idempotency_key(session, identity, idempotency_key)
@@ -92,19 +106,19 @@ def create(
     return job, True
 
 
-def check_references(session: Session, identity: Identity, spec: JobSpec) -> None:
-    """Invalid unless the team has every data set, and the checkpoint, that the spec names."""
+def check_references(
+    session: Session, identity: Identity, spec: JobSpec, held: Mapping[str, Dataset] | None = None
+) -> None:
+    """Invalid unless the team has every data set, and the checkpoint, that the spec names.
+
+    They cannot be deleted until this transaction ends. held: what datasets.hold has found of its data sets, where that
+    was asked already.
+    """
     refs: list[tuple[list[str | int], str]] = [(["body", "data", "train"], spec.data.train)]
     refs += [(["body", "eval", index, "data"], benchmark.data) for index, benchmark in enumerate(spec.eval)]
-    # Locked against deletion until the job is committed; in the order of the ids, so that nobody waits in a ring.
-    known = set(
-        session.scalars(
-            select(Dataset.id)
-            .where(of_team(identity, Dataset), Dataset.id.in_({id for _, id in refs}), Dataset.deleted_at.is_(None))
-            .order_by(Dataset.id)
-            .with_for_update(read=True)
-        )
-    )
+    if held is None:
+        held = datasets.hold(session, identity, (id for _, id in refs))
+    known = {dataset.id for dataset in held.values() if dataset.deleted_at is None}
     errors: list[FieldProblem] = [{"loc": loc, "msg": f"no data set {id!r}"} for loc, id in refs if id not in known]
     if (base := base_checkpoint(spec)) is not None:
         job_id, _, step = base.partition("@")
@@ -149,7 +163,7 @@ def list_page(
 def owners(session: Session, jobs: Iterable[Job]) -> dict[str, str]:
     """The name of the key that made each job, by the key's id. Keys that were revoked have names too."""
     ids = {job.created_by for job in jobs}
-    return {row.id: row.name for row in session.execute(select(Key.id, Key.name).where(Key.id.in_(ids)))}
+    return {row.id: row.name for row in session.execute(_OWNERS, {"ids": list(ids)})}
 
 
 def edit(

@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session
 
 from store.database import notify_after_commit
 from store.errors import Conflict
-from store.models import Job, JobEvent
+from store.models import Base, Job, JobEvent
 from store.status import TERMINAL, TRANSITIONS, JobStatus
 
 CHANNEL = "asym_job"
 """Postgres notifications on it carry the id of a job whose history has grown."""
 
+_APPEND = insert(Base.metadata.tables[JobEvent.__tablename__])
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ def event_row(
 def append(session: Session, rows: list[dict[str, Any]]) -> None:
     """Append rows of `event_row` in this order."""
     if rows:
-        session.execute(insert(JobEvent), rows)
+        session.execute(_APPEND, rows)
 
 
 def announce(session: Session, job_id: str) -> None:

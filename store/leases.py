@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from store.checkpoints import StoredCheckpoint
+from store.database import revocable
 from store.demand import CLASSES_SQL, Demand
 from store.errors import Conflict, LeaseLost, NotFound
 from store.fencing import hold, lock
@@ -25,7 +26,8 @@ from store.status import JobStatus
 from store.usage import TEAM_SQL, charge, running_gpus, team_values
 
 _CONTENDERS = 16
-"""How many jobs a claim looks at, best first: about as many as there are claims under way at the same moment."""
+"""How many jobs a claim looks at, best first; when others take all of them while it looks, at four times as many."""
+_MOST_CONTENDERS = 256
 
 _CLASSES = 16
 """Of how many (team, demand) they may be, those with the best first jobs."""
@@ -118,11 +120,11 @@ WITH RECURSIVE me AS (
     CROSS JOIN LATERAL (
         SELECT id, priority, queued_at FROM jobs
         WHERE team_id = class.team_id AND demand = class.demand AND status = 'queued'
-        ORDER BY priority DESC, queued_at, id LIMIT {_CONTENDERS}
+        ORDER BY priority DESC, queued_at, id LIMIT :contenders
     ) AS head
     WHERE class.takes = 0 OR class.reserved_for IS NULL OR head.id = class.reserved_for
        OR head.priority > class.reserved_at
-    ORDER BY head.priority DESC, share, head.queued_at, head.id LIMIT {_CONTENDERS}
+    ORDER BY head.priority DESC, share, head.queued_at, head.id LIMIT :contenders
 ), picked AS (
     SELECT jobs.id, contender.takes, contender.max_running_gpus FROM contender JOIN jobs ON jobs.id = contender.id
     WHERE jobs.status = 'queued'
@@ -144,7 +146,7 @@ WITH RECURSIVE me AS (
 )
 SELECT seen.cut_off, seen.picked, claimed.*, resume.step, resume.path
 FROM (
-    SELECT (SELECT count(*) FROM contender) = {_CONTENDERS}
+    SELECT (SELECT count(*) FROM contender) = :contenders
                OR (SELECT count(*) FROM best_class) = {_CLASSES} AS cut_off,
            EXISTS (SELECT FROM picked) AS picked
 ) AS seen
@@ -169,7 +171,7 @@ def claim(
 
     free_gpus: the memory in GB of each free GPU, None where unknown; or how many of unknown memory.
     A job that leaves the number of GPUs to Asym takes one GPU of a worker that has any (and waits there for a free
-    one), else a CPU slot.
+    one), else a CPU slot. Cheapest in a session of `Database.statements`: then others see at once what is taken.
     """
     values = {
         "worker_id": worker_id,
@@ -180,21 +182,24 @@ def claim(
     }
     # To be taken back when the team's limit turns out to be reached; a job of a team without limit needs no such care.
     guarded = policy.limits.running_gpus is not None
+    contenders = _CONTENDERS
     while True:
-        with session.begin_nested() if guarded else nullcontext() as savepoint:
-            row = session.execute(_CLAIM, values | {"guarded": guarded}).one()
+        with revocable(session) if guarded else nullcontext() as take_back:
+            row = session.execute(_CLAIM, values | {"guarded": guarded, "contenders": contenders}).one()
             if row.id is not None:
-                if savepoint is None or _within_limit(session, row.team_id, row.gpus, row.max_running_gpus):
+                if take_back is None or _within_limit(session, row.team_id, row.gpus, row.max_running_gpus):
                     announce(session, row.id)
                     resume = None if row.step is None else StoredCheckpoint(row.step, row.path)
                     memory = Demand.parse(row.demand).gpu_memory
                     return Claim(row.id, row.attempt, row.spec, row.team_id, row.gpus, resume, memory, row.seconds_left)
-                savepoint.rollback()
+                take_back()
             elif row.picked:
                 guarded = True
             elif not row.cut_off:
                 break
-            # Otherwise others took every job it looked at while it looked, and there are more behind.
+            else:
+                # Others took every job it looked at while it looked, and there are more behind.
+                contenders = min(4 * contenders, _MOST_CONTENDERS)
     if session.get(Worker, worker_id) is None:
         raise NotFound("worker", worker_id)
     return None

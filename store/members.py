@@ -9,18 +9,24 @@ from store.ids import new_id
 from store.models import Member, Team
 
 
-def create(session: Session, team_id: str, name: str, role: Role) -> Member:
-    """A new member, without a key."""
+def normalized(login: str) -> str:
+    """As logins are kept and compared: addresses of mail are the same in either case."""
+    return login.strip().casefold()
+
+
+def create(session: Session, team_id: str, name: str, role: Role, login: str | None = None) -> Member:
+    """A new member, without a key. Conflict when another member of the team signs in under this login."""
     member = Member(id=new_id("member"), team_id=team_id, name=name, role=role.value)
     session.add(member)
+    _let_sign_in(session, member, login)
     session.flush()
     return member
 
 
-def add(session: Session, identity: Identity, name: str, role: Role) -> Member:
-    """A new member of the caller's team. For admins."""
+def add(session: Session, identity: Identity, name: str, role: Role, login: str | None = None) -> Member:
+    """A new member of the caller's team. For admins. Conflict when another member has this login."""
     require(identity, Scope.MEMBERS_MANAGE)
-    return create(session, identity.team_id, name, role)
+    return create(session, identity.team_id, name, role, login)
 
 
 def get(session: Session, identity: Identity, member_id: str) -> Member:
@@ -40,13 +46,22 @@ def list_page(session: Session, identity: Identity, limit: int, after: str | Non
 
 
 def change(
-    session: Session, identity: Identity, member_id: str, *, name: str | None = None, role: Role | None = None
+    session: Session,
+    identity: Identity,
+    member_id: str,
+    *,
+    name: str | None = None,
+    role: Role | None = None,
+    login: str | None = None,
 ) -> Member:
-    """Another name or role. A lower role holds for all of the member's keys at once; a higher one only for new keys.
+    """Another name, role or login. A lower role holds for all of the member's keys at once; a higher one only for new
+    keys. An empty login ends signing in.
 
-    For admins. Conflict when the team would be left without an admin.
+    For admins. Conflict when the team would be left without an admin, or another member has this login.
     """
     member = _for_change(session, identity, member_id)
+    if login is not None:
+        _let_sign_in(session, member, login)
     if name is not None:
         member.name = name
     if role is not None and role.value != member.role:
@@ -68,10 +83,30 @@ def remove(session: Session, identity: Identity, member_id: str) -> None:
     session.flush()
 
 
+def _let_sign_in(session: Session, member: Member, login: str | None) -> None:
+    wanted = normalized(login or "") or None
+    if wanted is not None:
+        _lock_team(session, member.team_id)
+        held = select(Member.id).where(
+            Member.team_id == member.team_id,
+            Member.login == wanted,
+            Member.removed_at.is_(None),
+            Member.id != member.id,
+        )
+        with session.no_autoflush:
+            if (other := session.scalar(held)) is not None:
+                raise Conflict(f"{other} signs in as {wanted}")
+    member.login = wanted
+
+
+def _lock_team(session: Session, team_id: str) -> None:
+    """Of two admins who remove each other at once one must stay; of two who give the same login, one waits."""
+    session.execute(select(Team.id).where(Team.id == team_id).with_for_update(key_share=True))
+
+
 def _for_change(session: Session, identity: Identity, member_id: str) -> Member:
     require(identity, Scope.MEMBERS_MANAGE)
-    # The team first: of two admins who remove each other at the same moment, one must stay.
-    session.execute(select(Team.id).where(Team.id == identity.team_id).with_for_update(key_share=True))
+    _lock_team(session, identity.team_id)
     member = find(session, identity, Member, member_id, lock=True)
     if member.removed_at is not None:
         raise NotFound("member", member_id)

@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    REAL,
     BigInteger,
+    Computed,
     DateTime,
     Dialect,
     Double,
@@ -19,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Text,
+    TextClause,
     TypeDecorator,
     UniqueConstraint,
     func,
@@ -67,10 +70,31 @@ _LEASED = text("status in ({})".format(", ".join(f"'{status}'" for status in sor
 _QUEUED = text(f"status = '{JobStatus.QUEUED}'")
 _ENDED = text("status in ({})".format(", ".join(f"'{status}'" for status in sorted(TERMINAL))))
 _TO_TIDY = text(f"{_ENDED} AND (tidied_at IS NULL OR deleted_at IS NOT NULL)")
-_AT_ONCE = {"fastupdate": "off"}
-"""Of a GIN index: no list of pending entries, which every search would have to go through."""
 _ORDER = (text("priority DESC"), "queued_at", "id")
 """In which queued jobs of one team are taken."""
+TAGGED = text("tags <> '{}'")
+"""The jobs that ix_jobs_tags knows; a search by tags says so, too, or Postgres could not use it."""
+
+
+def _few(name: str, *columns: str, unique: bool = False) -> Index:
+    """An index of the rows that have something in the last of these columns."""
+    return Index(name, *columns, unique=unique, postgresql_where=text(f"{columns[-1]} IS NOT NULL"))
+
+
+def _where_known(name: str, column: str) -> Index:
+    """An index for the order of a team's jobs that have a value in this column."""
+    return Index(name, "team_id", column, "id", postgresql_where=text(f"{column} IS NOT NULL"))
+
+
+def _once_ended(column: str) -> Computed:
+    """The value of this column, a double, once the job has ended: written as Postgres gives it back."""
+    value = f"CASE WHEN (finished_at IS NOT NULL) THEN {column} ELSE NULL::double precision END"
+    return Computed(value, persisted=True)
+
+
+def _search(name: str, column: str, only: TextClause | None = None) -> Index:
+    """A GIN index without a list of pending entries, which every search would have to go through."""
+    return Index(name, column, postgresql_using="gin", postgresql_with={"fastupdate": "off"}, postgresql_where=only)
 
 
 class Team(Base):
@@ -110,8 +134,20 @@ class Member(Base):
     team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), index=True)
     name: Mapped[str]
     role: Mapped[str]
+    login: Mapped[str | None]
+    """Under which name, as the identity provider says it, the member signs in (store.sign_in); null: by keys only."""
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     removed_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "ix_members_login",
+            "login",
+            "team_id",
+            unique=True,
+            postgresql_where=text("login IS NOT NULL AND removed_at IS NULL"),
+        ),
+    )
 
 
 class Key(Base):
@@ -225,13 +261,16 @@ class Reservation(Base):
 class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
-        UniqueConstraint("team_id", "idempotency_key"),
+        # What few jobs have is in no index for the others: a change of a job writes into every index that holds it.
+        _few("uq_jobs_team_id_idempotency_key", "team_id", "idempotency_key", unique=True),
+        _few("uq_jobs_retry_of", "retry_of", unique=True),
+        _few("ix_jobs_continues", "continues"),
+        _few("ix_jobs_base_checkpoint", "base_checkpoint"),
         Index(None, "team_id", "id"),
         # The claim reads the first entries per team and demand straight off this, never the rows behind them.
         Index("ix_jobs_claim", "team_id", "demand", *_ORDER, postgresql_where=_QUEUED),
         Index("ix_jobs_queue", *_ORDER, postgresql_where=_QUEUED),
         Index("ix_jobs_leased_by_team", "team_id", postgresql_where=_LEASED),
-        Index("ix_jobs_base_checkpoint", "base_checkpoint", postgresql_where=text("base_checkpoint IS NOT NULL")),
         Index("ix_jobs_to_tidy", "id", postgresql_where=_TO_TIDY),
         # How long such jobs took, for the estimate of those that wait.
         Index("ix_jobs_pace", "team_id", "model", "id", postgresql_where=text("started_at IS NOT NULL")),
@@ -241,10 +280,12 @@ class Job(Base):
         Index(None, "team_id", "created_by", "id"),
         Index(None, "team_id", "model", "id"),
         Index(None, "team_id", "preset", "id"),
-        Index("ix_jobs_finished", "team_id", "finished_at", "id", postgresql_where=text("finished_at IS NOT NULL")),
-        Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_with=_AT_ONCE),
-        Index("ix_jobs_words", "words", postgresql_using="gin", postgresql_with=_AT_ONCE),
-        Index("ix_jobs_facade", "facade", postgresql_using="gin", postgresql_with=_AT_ONCE),
+        _where_known("ix_jobs_finished", "finished_at"),
+        _where_known("ix_jobs_final_accuracy", "final_accuracy"),
+        _where_known("ix_jobs_final_gpu_seconds", "final_gpu_seconds"),
+        _search("ix_jobs_tags", "tags", TAGGED),
+        _search("ix_jobs_words", "words"),
+        _search("ix_jobs_facade", "facade", text("facade IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -293,6 +334,16 @@ class Job(Base):
     """Up to when the lease's time is in `used_seconds` and in its team's usage."""
     used_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     """Under leases, of all attempts."""
+    gpu_seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))
+    """The same, each second as often as it held GPUs."""
+    # To sort by. They change with every batch and every renewal of a lease while a job runs: an index on the columns
+    # themselves would be written to each time.
+    final_accuracy: Mapped[float | None] = mapped_column(
+        _once_ended("accuracy"), deferred=True, deferred_raiseload=True
+    )
+    final_gpu_seconds: Mapped[float | None] = mapped_column(
+        Double, _once_ended("gpu_seconds"), deferred=True, deferred_raiseload=True
+    )
     max_runtime: Mapped[float | None]
     queued_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
@@ -312,9 +363,9 @@ class Job(Base):
     """`JOB_ID@STEP` where the model is another job's checkpoint, which stays as long as this job has not ended."""
     cloned_from: Mapped[str | None]
     """The job whose spec this one was made of. Only a note: that job may be gone."""
-    retry_of: Mapped[str | None] = mapped_column(unique=True)
+    retry_of: Mapped[str | None]
     """The ended job that this one goes on for. Only a note, too; but there is one retry of a job."""
-    continues: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    continues: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     """The job whose newest checkpoint a retry begins from as long as it has none of its own."""
     tidied_at: Mapped[datetime | None]
     """Since the job ended, its folder has been rid of what nothing can start from."""
@@ -387,6 +438,10 @@ class Rollout(Base):
     tokens: Mapped[int]
     truncated: Mapped[bool]
     entropy: Mapped[float | None]
+    token_entropies: Mapped[list[float] | None] = mapped_column(ARRAY(REAL))
+    """Nats, one per token; null where the spec does not ask for them."""
+    token_ends: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
+    """Where each token ends in the completion, in characters."""
 
 
 class Checkpoint(Base):
@@ -406,9 +461,56 @@ class Checkpoint(Base):
     deleted_at: Mapped[datetime | None]
 
 
+class Sweep(Base):
+    """A plan of many jobs. Which jobs they are is in SweepMember; how far they are, theirs to say."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (
+        Index(None, "team_id", "id"),
+        # Those that the rules have to look after.
+        Index("ix_sweeps_ruled", "id", postgresql_where=text("ruled AND ended_because IS NULL")),
+        _few("uq_sweeps_team_id_idempotency_key", "team_id", "idempotency_key", unique=True),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    created_by: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    name: Mapped[str]
+    plan: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    """The resolved SweepSpec."""
+    ruled: Mapped[bool]
+    """It has a budget, or a rule that ends members early."""
+    ended_because: Mapped[str | None]
+    """Why no member of it is to begin or go on: it was cancelled, or its budget is used up."""
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    idempotency_key: Mapped[str | None]
+    idempotency_hash: Mapped[str | None]
+
+
+class SweepMember(Base):
+    __tablename__ = "sweep_members"
+
+    sweep_id: Mapped[str] = mapped_column(ForeignKey("sweeps.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """From 0, in the plan's order."""
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), unique=True)
+    """The newest job of the member: a retry takes the place of the one it goes on for. Null: it was deleted."""
+    point: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    """What it has of its own, by path."""
+    seed: Mapped[int] = mapped_column(BigInteger)
+    judged_step: Mapped[int | None]
+    """Up to which step the sweep's rule has judged it."""
+    stopped_because: Mapped[str | None]
+    """Why the sweep's rules ended it."""
+
+
 class JobEvent(Base):
     __tablename__ = "job_events"
-    __table_args__ = (Index(None, "job_id", "id"),)
+    __table_args__ = (
+        Index(None, "job_id", "id"),
+        # A long run has an entry for every step; what happened to it stands between thousands of them.
+        Index("ix_job_events_told", "job_id", "id", postgresql_where=text("type <> 'step'")),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from store.errors import SettingsError
+from store.oidc_issuer import check_issuer
 from store.policy import DEFAULT, Limits, Policy
 from trainer.spec.operator import parse_http_verifiers, parse_networks, split_http_verifiers
 
@@ -18,7 +20,8 @@ _PLAIN = (
     "team_running_gpus", "team_queued_jobs", "team_gpu_hours", "team_disk_bytes", "half_life_seconds",
     "reserve_after_seconds",
     "outgoing_secret", "secret", "key_requests_per_second", "key_burst", "address_requests_per_second", "address_burst",
-    "wrong_keys_per_minute", "request_seconds", "watchers_per_key",
+    "wrong_keys_per_minute", "request_seconds", "watchers_per_key", "audit_days",
+    "oidc_issuer", "oidc_client_id", "oidc_claim", "oidc_session_hours",
 )  # fmt: skip
 """The settings that are read as they are, each from ASYM_ and its name."""
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -76,8 +79,25 @@ class Settings(BaseModel):
     """After how long a request that is no upload, download or stream is answered 504."""
     watchers_per_key: Annotated[int, Field(ge=1)] = 200
     """Event streams that one key may hold open at an API process."""
+    oidc_issuer: str | None = None
+    """These two: whose ID tokens POST /sign-in takes, and issued to whom."""
+    oidc_client_id: str | None = None
+    oidc_claim: Annotated[str, Field(min_length=1)] = "email"
+    """What of an ID token is a member's login."""
+    oidc_session_hours: Annotated[float, Field(gt=0, le=24 * 366, allow_inf_nan=False)] = 12.0
+    """How long the key lasts that one gets by signing in."""
+    audit_days: Annotated[int, Field(ge=0, le=100_000)] = 400
+    """After how long an entry of the audit log is deleted; 0: never."""
     half_life_seconds: Seconds = DEFAULT.half_life_seconds
     reserve_after_seconds: Seconds = DEFAULT.reserve_after_seconds
+
+    @model_validator(mode="after")
+    def _an_issuer_has_a_client(self) -> Self:
+        if (self.oidc_issuer is None) != (self.oidc_client_id is None):
+            raise ValueError("ASYM_OIDC_ISSUER and ASYM_OIDC_CLIENT_ID go together")
+        if self.oidc_issuer is not None:
+            check_issuer(self.oidc_issuer)
+        return self
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -111,8 +131,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            problems = [f"ASYM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
-            raise SettingsError("; ".join(problems)) from error
+            raise SettingsError("; ".join(_said(each) for each in error.errors())) from error
 
     def require_database_url(self) -> str:
         """The database's address. SettingsError when there is none."""
@@ -121,6 +140,11 @@ class Settings(BaseModel):
     def require_broker_url(self) -> str:
         """The broker's address. SettingsError when there is none."""
         return _required(self.broker_url, "ASYM_BROKER_URL", "redis://:password@host:6379/0")
+
+    @property
+    def oidc_session(self) -> timedelta:
+        """How long the key lasts that one gets by signing in."""
+        return timedelta(hours=self.oidc_session_hours)
 
     @property
     def policy(self) -> Policy:
@@ -153,3 +177,8 @@ def _required(url: SecretStr | None, variable: str, example: str) -> str:
     if url is None or not url.get_secret_value():
         raise SettingsError(f"{variable} is not set. Set it (e.g. {example}), or run `asym up`, which starts servers.")
     return url.get_secret_value()
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """What is wrong with one setting, or with several together."""
+    return f"ASYM_{str(error['loc'][0]).upper()}: {error['msg']}" if error["loc"] else str(error["msg"])

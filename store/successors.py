@@ -3,6 +3,8 @@
 What has ended never changes again, so both are new jobs that name the one they come from.
 """
 
+from collections.abc import Mapping
+
 from sqlalchemy import insert, literal, select
 from sqlalchemy.orm import Session
 
@@ -11,7 +13,7 @@ from store.access import Identity, Scope, find, of_team, require
 from store.errors import Conflict
 from store.journal import append, event_row
 from store.metrics import pyramid
-from store.models import Job, JobMetric
+from store.models import Dataset, Job, JobMetric
 from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from trainer.spec import JobSpec
@@ -25,6 +27,7 @@ def clone(
     *,
     idempotency_key: str | None = None,
     policy: Policy = DEFAULT,
+    held: Mapping[str, Dataset] | None = None,
 ) -> tuple[Job, bool]:
     """A new job from the beginning, of a spec that was made of the job's, under its tags. As store.jobs.create."""
     source = find(session, identity, Job, job_id)
@@ -36,6 +39,7 @@ def clone(
         cloned_from=source.id,
         tags=source.tags,
         policy=policy,
+        held=held,
     )
 
 

@@ -5,9 +5,15 @@ that its transaction names in `asym.team_id`; a transaction that names none sees
 filter finds its own team's rows, and an INSERT or UPDATE for another team fails. Workers, the sweeper and migrations
 are the tables' owner, for whom no policy holds.
 
-Three things need to see beyond a team, and say so: authentication (the function `asym_authenticate`, which finds a key
-by its hash and nothing else), the queue (`platform_view`: where a job stands among everyone's), and the content of
-data sets (`platform_view`: whether anyone else has the same bytes).
+Four things need to see beyond a team, and say so: authentication (the function `asym_authenticate`, which finds a key
+by its hash and nothing else), signing in (`asym_memberships`: the teams of one login and nothing else), the queue
+(`platform_view`: where a job stands among everyone's), and the content of data sets (`platform_view`: whether anyone
+else has the same bytes).
+
+A fifth reads as the owner and sees no further: `asym_jobs_found`. Behind a policy Postgres uses an index only for
+operators that are known to tell nothing of the rows they refuse, which `@>` is not; so a search as the serving role
+would read every job of the team. The function has the policy's condition within and gives ids alone; whoever shows a
+job of such an id finds it through filter and policy like any other.
 
 What holds for a table follows from its columns (`rule_of`), so that a new table is either covered or, having no rule,
 closed to the API. `enforce` brings a database there; every migration ends with it.
@@ -20,9 +26,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from psycopg.sql import quote
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+
+from store.models import TAGGED
 
 _log = logging.getLogger(__name__)
 
@@ -57,10 +66,10 @@ def current_team() -> str:
 _TEAM_KEY = "store.tenancy"
 
 
-def enter(session: Session) -> None:
-    """Begin a transaction of the current team's on a connection of the serving role."""
+def enter(session: Session) -> str:
+    """The statement with which a transaction of the serving role becomes the current team's."""
     session.info[_TEAM_KEY] = current_team()
-    _see(session, current_team())
+    return f"SELECT set_config('asym.team_id', {quote(current_team())}, true)"
 
 
 @contextmanager
@@ -111,6 +120,15 @@ _RULES = {
     # The platform's machines, and which of them is kept for which id: everyone is shown them.
     "workers": Rule(("SELECT",)),
     "reservations": Rule(("SELECT",)),
+    # A member whose job was deleted is still the sweep's.
+    "sweep_members": Rule(
+        _WRITE,
+        {
+            "team": _whole(
+                f"EXISTS (SELECT FROM sweeps WHERE sweeps.id = sweep_members.sweep_id AND sweeps.team_id = {_CURRENT})"
+            )
+        },
+    ),
     # Append-only. Refused keys of nobody known belong to no team, and no team reads them.
     "audit_log": Rule(
         ("SELECT", "INSERT"),
@@ -174,6 +192,34 @@ BEGIN
 END $$
 """
 
+_MEMBERSHIPS = """
+CREATE OR REPLACE FUNCTION asym_memberships(wanted text)
+RETURNS TABLE (team_id text, team_name text, member_id text, member_role text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT t.id, t.name, m.id, m.role FROM members m JOIN teams t ON t.id = m.team_id
+    WHERE m.login = wanted AND m.removed_at IS NULL ORDER BY t.name
+$$
+"""
+
+# Planned anew for each call, since the plan depends on how common the entries are; and by bitmaps only: a LIMIT makes
+# Postgres hope to meet enough on its way through an index of some order, and in vain it reads every job of the team.
+_JOBS_FOUND = """
+CREATE OR REPLACE FUNCTION asym_jobs_found(wanted_tags text[], wanted_words text[], wanted_facade jsonb, most integer)
+RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+SET search_path = {schema}, pg_temp SET plan_cache_mode = force_custom_plan
+SET enable_seqscan = off SET enable_indexscan = off SET enable_indexonlyscan = off AS $$
+DECLARE
+    own text := current_setting('asym.team_id', true);
+BEGIN
+    RETURN QUERY SELECT j.id FROM jobs j
+    WHERE j.team_id = own AND j.deleted_at IS NULL
+      AND (wanted_tags IS NULL OR j.tags @> wanted_tags AND j.{tagged})
+      AND (wanted_words IS NULL OR j.words @> wanted_words)
+      AND (wanted_facade IS NULL OR j.facade @> wanted_facade AND j.facade IS NOT NULL)
+    LIMIT most;
+END $$
+"""
+
 # As whoever calls it, so that the policy of the table holds. One round trip instead of four.
 _NOTE = """
 CREATE OR REPLACE FUNCTION asym_note(
@@ -187,6 +233,13 @@ END $$
 """
 
 
+_AS_OWNER = (
+    "asym_authenticate(text, text, text)",
+    "asym_memberships(text)",
+    "asym_jobs_found(text[], text[], jsonb, integer)",
+)
+
+
 def enforce(connection: Connection, tables: list[Table]) -> bool:
     """Bring roles, policies and grants of this schema to what this module says. False when the role is missing.
 
@@ -198,12 +251,15 @@ def enforce(connection: Connection, tables: list[Table]) -> bool:
     )
     connection.execute(text(_AUTHENTICATE.format(schema=schema)))
     connection.execute(text(_NOTE.format(schema=schema)))
-    connection.execute(text("REVOKE ALL ON FUNCTION asym_authenticate(text, text, text) FROM PUBLIC"))
+    connection.execute(text(_MEMBERSHIPS.format(schema=schema)))
+    connection.execute(text(_JOBS_FOUND.format(schema=schema, tagged=TAGGED.text)))
+    for function in _AS_OWNER:
+        connection.execute(text(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC"))
     if not _role_is_there(connection):
         return False
     for statement in (
         f"GRANT USAGE ON SCHEMA {schema} TO {SERVING_ROLE}",
-        f"GRANT EXECUTE ON FUNCTION asym_authenticate(text, text, text) TO {SERVING_ROLE}",
+        *(f"GRANT EXECUTE ON FUNCTION {function} TO {SERVING_ROLE}" for function in _AS_OWNER),
         f"GRANT SELECT ON alembic_version TO {SERVING_ROLE}",
     ):
         connection.execute(text(statement))

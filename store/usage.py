@@ -23,7 +23,7 @@ RECENT_SQL = """recent * power(0.5, least(greatest(
     extract(epoch FROM clock_timestamp() - at)::float8 / :half_life, 0), 1000))"""
 """A row of team_usage, decayed to now. Beyond 1,000 half-lives Postgres would call it an underflow."""
 
-_COUNTED = 256
+_COUNTED = 32
 """Up to how many running jobs of a team without limit are counted: beyond it teams count as equally busy."""
 
 TEAM_SQL = f"""
@@ -74,6 +74,7 @@ WITH held AS MATERIALIZED (
     UPDATE jobs SET
         charged_at = due.now,
         used_seconds = used_seconds + coalesce(extract(epoch FROM due.now - due.charged_at), 0),
+        gpu_seconds = gpu_seconds + coalesce(extract(epoch FROM due.now - due.charged_at), 0) * due.leased_gpus,
         lease_until = CASE WHEN CAST(:lease_seconds AS float8) IS NULL THEN lease_until
                       ELSE clock_timestamp() + make_interval(secs => :lease_seconds) END
     FROM due WHERE jobs.id = due.id

@@ -29,7 +29,9 @@ _PASSED_ON = (
 _FAMILY = "ATTEMPT_FAMILY"
 """In the environment of a trainer and all that it starts: a mark of its own, for when the guard is killed."""
 _LOOK_AGAIN_SECONDS = 1.0
-_PASSED_ON_PREFIXES = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_")
+_PASSED_ON_PREFIXES = (
+    "LC_", "OMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "MALLOC_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_",
+)  # fmt: skip
 
 
 def clean_environment(environment: Mapping[str, str], cuda_visible_devices: str) -> dict[str, str]:

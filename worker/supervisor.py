@@ -195,7 +195,7 @@ class Supervisor:
         if self._worker_id is None or not (free_gpus or free_cpu_slots):
             return False
         claimed_at = time.monotonic()
-        with self._database.transaction() as session:
+        with self._database.statements() as session:
             claim = leases.claim(session, self._worker_id, free_gpus, free_cpu_slots, self._lease_seconds, self._policy)
         if claim is None:
             return False

@@ -9,7 +9,7 @@ import threading
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from store import removal
+from store import removal, sweep_rules
 from store.artifacts import Artifacts, job_path
 from store.database import Database
 from store.removal import Untidy
@@ -41,6 +41,8 @@ class Tidying:
         while not self._stopping.wait(self._seconds):
             try:
                 tidy(self._database, self._artifacts, self._stopping)
+                with self._database.transaction() as session:
+                    sweep_rules.keep_rules(session)
             except SQLAlchemyError as error:
                 log.warning("cannot tidy now: %s", str(error).partition("\n")[0])
 

@@ -74,7 +74,7 @@ class AuditTrail:
 
 
 def _record(state: ApiState, deed: Deed) -> None:
-    with state.database.before_any_team() as session:
+    with state.database.statements() as session:
         audit.record(session, deed)
 
 

@@ -29,6 +29,9 @@ BACKLOG = 32
 """How many batches of new events may wait for one subscriber before it counts as lagging."""
 READERS = 4
 """How many threads read for all the feeds together: streams never take the database from the other routes."""
+AT_ONCE = 16
+"""How many streams are woken before everything else that waits has its turn. A request comes back to the event loop
+half a dozen times; behind thousands of streams that all write at once it would wait for all of them each time."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,10 @@ class Subscription:
 class Feed:
     """One job's new events, for all who watch it."""
 
-    def __init__(self, read: Read, limiter: CapacityLimiter) -> None:
+    def __init__(self, read: Read, limiter: CapacityLimiter, turn: asyncio.Lock) -> None:
         self._read = read
         self._limiter = limiter
+        self._turn = turn
         self._woken = asyncio.Event()
         self._stopped = False
         self.task: asyncio.Task[None] | None = None
@@ -148,13 +152,20 @@ class Feed:
                 if len(news.events) == PAGE:
                     self._woken.set()  # there may be more
                 if news.events or ended:
-                    for subscription in self.subscriptions:
-                        subscription.offer(news)
+                    await self._offer(news)
         finally:
             if not ended:
                 # An error, which asyncio reports: end the streams, rather than let them wait for nothing.
                 for subscription in self.subscriptions:
                     subscription.close()
+
+    async def _offer(self, news: News) -> None:
+        async with self._turn:
+            # Whoever comes from now on reads it from the database.
+            for number, subscription in enumerate(list(self.subscriptions), start=1):
+                subscription.offer(news)
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
 
 class Feeds:
@@ -164,6 +175,8 @@ class Feeds:
         self._feeds: dict[str, dict[str, Feed]] = {}
         """By job and topic."""
         self._limiter = CapacityLimiter(READERS)
+        self._turn = asyncio.Lock()
+        """Of the feed that wakes its streams."""
         self._closed = False
         self._retiring: set[asyncio.Task[None]] = set()
         self.heard = 0
@@ -201,7 +214,7 @@ class Feeds:
     @contextmanager
     def _subscribed(self, job_id: str, topic: str, read: Read) -> Iterator[tuple[Feed, Subscription]]:
         feeds = self._feeds.setdefault(job_id, {})
-        feed = feeds.setdefault(topic, Feed(read, self._limiter))
+        feed = feeds.setdefault(topic, Feed(read, self._limiter, self._turn))
         self.streams += 1
         subscription = Subscription(closed=self._closed)
         feed.subscriptions.add(subscription)

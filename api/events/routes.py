@@ -1,9 +1,10 @@
 """/jobs/{id}/events: polled with `?after=`, or streamed as server-sent events to whoever accepts text/event-stream."""
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
@@ -69,12 +70,16 @@ async def list_events(
     caller: Caller,
     limit: Limit = 200,
     after: AfterNumber = 0,
+    type: Annotated[
+        list[EventType] | None,
+        Query(max_length=6, description="Any of these; repeat it for several. A stream has them all."),
+    ] = None,
     accept: Accept = "",
     last_event_id: LastEventId = None,
 ) -> Page[EventOut] | Response:
     """What happened to the job, oldest first: state changes, steps, evaluations, checkpoints, messages."""
     if MEDIA_TYPE not in accept:
-        return await run_in_threadpool(_poll, state, caller, job_id, after, limit)
+        return await run_in_threadpool(_poll, state, caller, job_id, after, limit, tuple(type or ()))
     start = resumed_at(last_event_id, after)
     # Before the stream begins, so that a job that is not there is a 404.
     await run_in_threadpool(_poll, state, caller, job_id, start, 1)
@@ -85,9 +90,11 @@ async def list_events(
     return EventStreamResponse(state.feeds.follow(job_id, read, start))
 
 
-def _poll(state: ApiState, identity: Identity, job_id: str, after: int, limit: int) -> Page[EventOut]:
+def _poll(
+    state: ApiState, identity: Identity, job_id: str, after: int, limit: int, types: Collection[EventType] = ()
+) -> Page[EventOut]:
     with state.database.transaction() as session:
-        rows = job_history.events_after(session, identity, job_id, after, limit + 1)
+        rows = job_history.events_after(session, identity, job_id, after, limit + 1, types)
     return page(rows, limit, EventOut.of, lambda event: event.id)
 
 

@@ -1,7 +1,8 @@
-"""A checkpoint's model folder as one tar archive, streamed from its files: no copy on disk, constant memory.
+"""A checkpoint's model as one tar archive, streamed from its files: no copy on disk, constant memory.
 
-The manifest that was hashed into the checkpoint's row says which files there are. All of them are opened before the
-first byte is sent: a checkpoint that retention deletes meanwhile is still sent whole.
+Which files those are for which format is said by `api.history.formats`. The manifest that was hashed into the
+checkpoint's row says which files there are. All of them are opened before the first byte is sent: a checkpoint that
+retention deletes meanwhile is still sent whole.
 """
 
 import hashlib
@@ -9,10 +10,10 @@ import json
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from fastapi.responses import StreamingResponse
@@ -32,38 +33,49 @@ _MOST_MANIFEST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class _Entry:
-    header: bytes
-    file: BinaryIO
-    bytes: int
+class Part:
+    """One file of an archive: its path within the folder, and a way to read it once, in chunks."""
 
-    @property
-    def padding(self) -> int:
-        return -self.bytes % tarfile.BLOCKSIZE
+    path: str
+    size: int
+    chunks: Callable[[], Iterator[bytes]]
+
+    @classmethod
+    def of_content(cls, path: str, content: bytes) -> "Part":
+        return cls(path, len(content), lambda: iter([content]))
+
+    @classmethod
+    def of_file(cls, path: str, file: BinaryIO, size: int) -> "Part":
+        """OSError while it is read, when it turns out shorter than it was."""
+
+        def chunks() -> Iterator[bytes]:
+            left = size
+            while left:
+                chunk = file.read(min(left, CHUNK_BYTES))
+                if not chunk:
+                    raise OSError(f"{file.name} ends {left} bytes early")
+                left -= len(chunk)
+                yield chunk
+
+        return cls(path, size, chunks)
 
 
 class Archive:
-    """Open files, to be streamed once."""
+    """Open files, to be streamed once, below a folder `name`."""
 
-    def __init__(self, entries: list[_Entry], opened: ExitStack) -> None:
-        self._entries = entries
+    def __init__(self, name: str, parts: Sequence[Part], written_at: float, opened: ExitStack) -> None:
+        self._parts = [(_header(f"{name}/{part.path}", part.size, written_at), part) for part in parts]
         self._opened = opened
-        content = sum(len(entry.header) + entry.bytes + entry.padding for entry in entries)
+        content = sum(len(header) + part.size + _padding(part.size) for header, part in self._parts)
         self._end = 2 * tarfile.BLOCKSIZE + -(content + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE
         self.bytes = content + self._end
 
     def chunks(self) -> Iterator[bytes]:
         """The archive. OSError when a file turns out shorter than it was: then the answer breaks off."""
-        for entry in self._entries:
-            yield entry.header
-            left = entry.bytes
-            while left:
-                chunk = entry.file.read(min(left, CHUNK_BYTES))
-                if not chunk:
-                    raise OSError(f"{entry.file.name} ends {left} bytes early")
-                left -= len(chunk)
-                yield chunk
-            yield b"\0" * entry.padding
+        for header, part in self._parts:
+            yield header
+            yield from part.chunks()
+            yield b"\0" * _padding(part.size)
         yield b"\0" * self._end
 
     def close(self) -> None:
@@ -90,23 +102,42 @@ class ArchiveResponse(StreamingResponse):
             self._archive.close()
 
 
+class ModelFiles:
+    """The files of a checkpoint's model folder, as its manifest lists them."""
+
+    def __init__(self, artifacts: Artifacts, checkpoint: Checkpoint) -> None:
+        """FileNotFoundError when the checkpoint is gone; UnsafePath for names that lead out of its folder."""
+        self._artifacts = artifacts
+        self._folder = f"{checkpoint.path}/{MODEL}"
+        with (artifacts.resolve(checkpoint.path) / MANIFEST).open("rb") as manifest:
+            self.sizes = _model_files(manifest.read(_MOST_MANIFEST_BYTES), checkpoint)
+
+    def open(self, path: str, opened: ExitStack) -> BinaryIO:
+        """One of them, checked for its size. FileNotFoundError, UnsafePath."""
+        # Through the artifact store, which follows no link out of it.
+        file = opened.enter_context(self._artifacts.resolve(f"{self._folder}/{path}").open("rb"))
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size != self.sizes[path]:
+            raise FileNotFoundError(f"{self._folder}: {path} is not what was written")
+        return file
+
+    def part(self, path: str, opened: ExitStack) -> Part:
+        return Part.of_file(path, self.open(path, opened), self.sizes[path])
+
+    @property
+    def folder(self) -> Path:
+        return self._artifacts.resolve(self._folder)
+
+
 def model_archive(artifacts: Artifacts, checkpoint: Checkpoint, name: str) -> Archive:
-    """The files of the checkpoint's model folder, below a folder `name`.
+    """The checkpoint's model folder as it is, below a folder `name`.
 
     FileNotFoundError when the checkpoint's files are gone; UnsafePath for names that lead out of its folder.
     """
-    folder = artifacts.resolve(checkpoint.path)
     with ExitStack() as opened:
-        files = _model_files((folder / MANIFEST).open("rb"), checkpoint)
-        entries = []
-        for path, size in files:
-            # Through the artifact store, which follows no link out of it.
-            file = opened.enter_context(artifacts.resolve(f"{checkpoint.path}/{MODEL}/{path}").open("rb"))
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_size != size:
-                raise FileNotFoundError(f"{checkpoint.path}: {path} is not what was written")
-            entries.append(_Entry(_header(f"{name}/{path}", size, checkpoint.created_at.timestamp()), file, size))
-        return Archive(entries, opened.pop_all())
+        files = ModelFiles(artifacts, checkpoint)
+        parts = [files.part(path, opened) for path in files.sizes]
+        return Archive(name, parts, checkpoint.created_at.timestamp(), opened.pop_all())
 
 
 @contextmanager
@@ -120,10 +151,8 @@ def missing_files(job_id: str, step: int) -> Iterator[None]:
         raise Problem(500, "damaged", "the checkpoint's manifest names files outside of it") from error
 
 
-def _model_files(manifest: BinaryIO, checkpoint: Checkpoint) -> list[tuple[str, int]]:
-    """Path within the model folder, and size, of each file that the manifest names there."""
-    with manifest:
-        text = manifest.read(_MOST_MANIFEST_BYTES)
+def _model_files(text: bytes, checkpoint: Checkpoint) -> dict[str, int]:
+    """Path within the model folder, and size, of each file that the manifest names there, in order."""
     if hashlib.sha256(text).hexdigest() != checkpoint.manifest_sha256:
         raise FileNotFoundError(f"{checkpoint.path}: the manifest is not the one that was recorded")
     files = [
@@ -133,7 +162,11 @@ def _model_files(manifest: BinaryIO, checkpoint: Checkpoint) -> list[tuple[str, 
     ]
     if not files or len(files) > MOST_FILES or any(".." in path.parts for path, _ in files):
         raise UnsafePath(f"{checkpoint.path}: no model folder that can be sent")
-    return sorted((str(path), size) for path, size in files)
+    return dict(sorted((str(path), size) for path, size in files))
+
+
+def _padding(size: int) -> int:
+    return -size % tarfile.BLOCKSIZE
 
 
 def _header(name: str, size: int, written_at: float) -> bytes:

@@ -21,8 +21,9 @@ from api.events.stream import (
     resumed_at,
 )
 from api.history.archive import ArchiveResponse, missing_files, model_archive
+from api.history.formats import Format, exported
 from api.openapi import example, problems
-from api.paging import AfterNumber, Limit, Page, page
+from api.paging import MAX_LIMIT, AfterNumber, Limit, Page, page
 from api.problems import invalid
 from api.state import ApiState, State
 from store import job_history, jobs
@@ -57,6 +58,8 @@ class RolloutOut(BaseModel):
             "tokens": 3,
             "truncated": False,
             "entropy": 0.42,
+            "token_entropies": [0.9, 0.35, 0.01],
+            "token_ends": [1, 2, 2],
         }
     )
 
@@ -81,6 +84,10 @@ class RolloutOut(BaseModel):
     truncated: bool
     entropy: float | None
     """Mean true entropy over the response's tokens, nats; null for an empty response."""
+    token_entropies: list[float] | None
+    """True entropy of each token, nats; null unless the spec's `diagnostics.token_entropies` asks for them."""
+    token_ends: list[int] | None
+    """Where each token ends in `completion`, in characters (Unicode code points); null when `token_entropies` is."""
 
     @classmethod
     def of(cls, rollout: Rollout) -> Self:
@@ -165,11 +172,19 @@ async def list_logs(
     caller: Caller,
     limit: Limit = 500,
     after: AfterNumber = 0,
+    tail: Annotated[
+        int | None,
+        Query(
+            ge=1, le=MAX_LIMIT, description="The newest so many, whatever `limit` and `after` say. Not for a stream."
+        ),
+    ] = None,
     accept: Accept = "",
     last_event_id: LastEventId = None,
 ) -> Page[LogLineOut] | Response:
     """What the job wrote, oldest first."""
     if MEDIA_TYPE not in accept:
+        if tail is not None:
+            return await run_in_threadpool(_last_lines, state, caller, job_id, tail)
         return await run_in_threadpool(_lines, state, caller, job_id, after, limit)
     start = resumed_at(last_event_id, after)
     # Before the stream begins, so that a job that is not there is a 404.
@@ -204,6 +219,7 @@ def list_checkpoints(
             "content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}, "example": "(binary)"}},
         },
         **conditional.NOT_MODIFIED,
+        **problems(409),
     },
 )
 def download_checkpoint(
@@ -211,20 +227,27 @@ def download_checkpoint(
     step: Annotated[int, Path(ge=0, le=BIGGEST_STEP)],
     state: State,
     caller: Caller,
+    wanted: Annotated[Format | None, Query(alias="format")] = None,
     if_none_match: conditional.IfNoneMatch = None,
 ) -> Response:
-    """A checkpoint's model as a Hugging Face folder (config, safetensors, tokenizer; of LoRA, the adapter).
+    """A checkpoint's model as a Hugging Face folder: config, safetensors, tokenizer; of LoRA, the adapter as stored.
 
-    404 for checkpoints that were deleted or superseded. The archive streams straight from the files.
+    `format=huggingface` (or `merged`) is the whole model, with a LoRA adapter merged into its base; `format=adapter`
+    the adapter alone, for peft. 404 for checkpoints that were deleted or superseded, 409 where it cannot be had in the
+    format asked for. The archive streams straight from the files.
     """
     with state.database.transaction() as session:
         checkpoint = job_history.usable_checkpoint(session, caller, job_id, step)
-    tag = f'"{checkpoint.manifest_sha256}"'
+    tag = f'"{checkpoint.manifest_sha256}{"" if wanted is None else f"-{wanted}"}"'
     if conditional.holds(if_none_match, tag):
         return conditional.not_modified(tag)
     name = f"{job_id}-step{step}"
     with missing_files(job_id, step):
-        archive = model_archive(state.artifacts, checkpoint, name)
+        archive = (
+            model_archive(state.artifacts, checkpoint, name)
+            if wanted is None
+            else exported(state, checkpoint, name, wanted)
+        )
     response = ArchiveResponse(archive, f"{name}.tar")
     conditional.mark(response, tag)
     return response
@@ -234,6 +257,12 @@ def _lines(state: ApiState, identity: Identity, job_id: str, after: int, limit: 
     with state.database.transaction() as session:
         rows = job_history.logs_after(session, identity, job_id, after, limit + 1)
     return page(rows, limit, LogLineOut.of, lambda line: line.id)
+
+
+def _last_lines(state: ApiState, identity: Identity, job_id: str, count: int) -> Page[LogLineOut]:
+    with state.database.transaction() as session:
+        rows = job_history.logs_last(session, identity, job_id, count)
+    return page(rows, count, LogLineOut.of, lambda line: line.id)
 
 
 def _new_lines(state: ApiState, identity: Identity, job_id: str, after: int, limit: int) -> News:

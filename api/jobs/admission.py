@@ -1,8 +1,10 @@
 """What a job needs beyond a well-formed spec: its data sets, its model, and prompts that the model can read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -12,7 +14,7 @@ from api.model_catalog import missing_because
 from api.problems import Problem, all_invalid, all_missing, invalid, missing
 from api.spec_errors import readable_errors
 from api.state import ApiState
-from store import datasets, jobs
+from store import jobs
 from store.access import Identity
 from store.errors import Invalid
 from store.models import Dataset
@@ -55,26 +57,27 @@ def changed(spec: dict[str, Any], changes: dict[str, Any]) -> JobSpec:
         raise all_invalid(readable_errors(error.errors(), merged)) from error
 
 
-def check_references(session: Session, identity: Identity, spec: JobSpec) -> None:
+def check_references(session: Session, identity: Identity, spec: JobSpec, held: Mapping[str, Dataset]) -> None:
     """404 for each data set and checkpoint that the team does not have."""
     with missing_references():
-        jobs.check_references(session, identity, spec)
+        jobs.check_references(session, identity, spec, held)
 
 
-def completed(session: Session, identity: Identity, spec: JobSpec) -> JobSpec:
+def completed(spec: JobSpec, held: Mapping[str, Dataset]) -> JobSpec:
     """The spec with the columns that were named when its data sets were uploaded, wherever it names none itself."""
-    known = datasets.column_mappings(session, identity, spec.data_refs)
 
     def columns(dataset_id: str, named: Columns) -> Columns:
-        return named if named != Columns() else Columns.model_validate(known.get(dataset_id, {}))
+        if named != Columns() or dataset_id not in held:
+            return named
+        return Columns.model_validate(held[dataset_id].column_mapping)
 
     train = spec.data.model_copy(update={"columns": columns(spec.data.train, spec.data.columns)})
     benchmarks = [each.model_copy(update={"columns": columns(each.data, each.columns)}) for each in spec.eval]
     return spec.model_copy(update={"data": train, "eval": benchmarks})
 
 
-def check(session: Session, state: ApiState, identity: Identity, spec: JobSpec) -> list[str]:
-    """Warnings; Problem 404 or 422 that names the field. The references have been checked."""
+def check(state: ApiState, spec: JobSpec, held: Mapping[str, Dataset]) -> list[str]:
+    """Warnings; Problem 404 or 422 that names the field. The references have been checked; `held` has its data sets."""
     refusals = refused(spec)
     if refusals:
         raise all_invalid(
@@ -85,14 +88,15 @@ def check(session: Session, state: ApiState, identity: Identity, spec: JobSpec) 
         raise missing(["body", "model", "id"], reason)
     _check_verifier(state, spec)
     warnings = []
-    train = _check_rows(session, state, identity, spec, ["body", "data", "train"], spec.data.train, spec.data.columns)
+    train = held[spec.data.train]
+    _check_rows(state, spec, ["body", "data", "train"], train, spec.data.columns)
     if train.rows < spec.optim.prompts_per_step:
         warnings.append(
             f"data.train has {train.rows} rows and a step samples optim.prompts_per_step = "
             f"{spec.optim.prompts_per_step} prompts: prompts come more than once in a step"
         )
     for index, benchmark in enumerate(spec.eval):
-        _check_rows(session, state, identity, spec, ["body", "eval", index, "data"], benchmark.data, benchmark.columns)
+        _check_rows(state, spec, ["body", "eval", index, "data"], held[benchmark.data], benchmark.columns)
     return warnings
 
 
@@ -112,34 +116,43 @@ def _check_verifier(state: ApiState, spec: JobSpec) -> None:
         )
 
 
-def _check_rows(
-    session: Session, state: ApiState, identity: Identity, spec: JobSpec, loc: Loc, dataset_id: str, columns: Columns
-) -> Dataset:
-    dataset = datasets.get(session, identity, dataset_id)
+def _check_rows(state: ApiState, spec: JobSpec, loc: Loc, dataset: Dataset, columns: Columns) -> None:
     if dataset.rows == 0:
-        raise invalid(loc, f"the data set {dataset_id} is empty")
+        raise invalid(loc, f"the data set {dataset.id} is empty")
     path = state.artifacts.dataset_path(dataset.sha256, dataset.format)
-    problems = read_problems(path, cast(DataFormat, dataset.format), columns)
+    content = (path, cast(DataFormat, dataset.format), columns)
     try:
         if spec.model.id == TINY_ARITH:
-            offenders = tiny_arith_offenders(problems, spec.data.prompt_template, limit=MAX_LISTED_ROWS)
+            offenders = _offenders(*content, spec.data.prompt_template)
             if offenders:
-                raise _unreadable(loc, dataset_id, offenders)
+                raise _unreadable(loc, dataset.id, offenders)
         else:
-            # The file was read whole when it was uploaded; one row tells whether these columns are the right ones.
-            list(islice(problems, 1))
+            _read_one(*content)
     except DataError as error:
         used = ", ".join(dataset.columns)
         raise invalid(
-            [*loc[:-1], "columns"], f"{error}; {dataset_id} was uploaded with the columns {used}: name them here"
+            [*loc[:-1], "columns"], f"{error}; {dataset.id} was uploaded with the columns {used}: name them here"
         ) from error
-    return dataset
 
 
-def _unreadable(loc: Loc, dataset_id: str, rows: list[int]) -> Problem:
+# A path holds the hash of what is in the file, so what was once found of it holds for ever.
+
+
+@lru_cache(maxsize=1024)
+def _offenders(path: Path, format: DataFormat, columns: Columns, template: str | None) -> tuple[int, ...]:
+    return tuple(tiny_arith_offenders(read_problems(path, format, columns), template, limit=MAX_LISTED_ROWS))
+
+
+@lru_cache(maxsize=1024)
+def _read_one(path: Path, format: DataFormat, columns: Columns) -> None:
+    """DataError unless these are its columns: the file was read whole when it was uploaded, so one row tells."""
+    list(islice(read_problems(path, format, columns), 1))
+
+
+def _unreadable(loc: Loc, dataset_id: str, rows: Sequence[int]) -> Problem:
     shown = ", ".join(map(str, rows[:SHOWN_ROWS])) + (", ..." if len(rows) > SHOWN_ROWS else "")
     detail = f"prompts of {dataset_id} have characters that {TINY_ARITH} does not know, in row {shown}"
-    return Problem(422, "invalid", detail, errors=[{"loc": loc, "msg": detail, "rows": rows}])
+    return Problem(422, "invalid", detail, errors=[{"loc": loc, "msg": detail, "rows": list(rows)}])
 
 
 def _texts(spec: JobSpec) -> list[tuple[Loc, str]]:

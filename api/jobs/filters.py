@@ -26,7 +26,11 @@ Moment = Annotated[
 ]
 
 
-def filter_of(
+async def filter_of(
+    id: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_]{1,64}$")]] | None,
+        Query(max_length=100, description="Any of these; repeat it for several. What is not there is left out."),
+    ] = None,
     status: Annotated[list[JobStatus] | None, Query(description="Any of these; repeat it for several.")] = None,
     tag: Annotated[
         list[Annotated[str, StringConstraints(max_length=64)]] | None,
@@ -45,6 +49,7 @@ def filter_of(
 ) -> Filter:
     """Of the parameters of a request."""
     return Filter(
+        ids=tuple(dict.fromkeys(id or ())),
         status=tuple(dict.fromkeys(status or ())),
         tags=tuple(dict.fromkeys(tag or ())),
         owner=owner,

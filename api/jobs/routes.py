@@ -1,5 +1,6 @@
 """/jobs: create, look, steer, copy, delete. What a job writes while it runs: api.metrics, api.events, api.history."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Depends, Header, Query, Response
@@ -10,15 +11,16 @@ from api.auth import Caller, Member
 from api.jobs import admission
 from api.jobs.filters import filter_of
 from api.jobs.schemas import EstimateOut, JobIn, JobOut, JobPatch, JobSummary, QueueOut, Validation
+from api.json_answers import json_answer
 from api.openapi import SPEC_EXAMPLES, problems
 from api.paging import Limit, Page, page
 from api.state import ApiState, State
-from store import estimates, job_lists, jobs, removal, successors
+from store import datasets, estimates, job_lists, jobs, removal, successors
 from store.access import Identity
 from store.demand import Demand
 from store.ids import new_id
 from store.job_lists import Filter, Sort
-from store.models import Job
+from store.models import Dataset, Job
 from store.queue import queue_info
 from store.status import TERMINAL, JobStatus
 from trainer.spec import JobSpec, failpoints
@@ -47,15 +49,19 @@ Changes = Annotated[
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problems())
 
 
-@router.post("", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)})
+@router.post(
+    "",
+    status_code=201,
+    response_model=JobOut,
+    responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)},
+)
 def create_job(
     wanted: Wanted,
     state: State,
     member: Member,
-    response: Response,
     after_commit: BackgroundTasks,
     idempotency_key: IdempotencyKey = None,
-) -> JobOut:
+) -> Response:
     """Queue a job. 201; 200 with the first job when the Idempotency-Key came before with the same body.
 
     The body is the spec; `tags` and `notes` may stand beside its keys and are not part of it.
@@ -63,7 +69,8 @@ def create_job(
     spec = wanted.spec
     admission.check_text(spec)
     with state.database.transaction() as session:
-        spec = admission.completed(session, member, spec)
+        held = datasets.hold(session, member, spec.data_refs)
+        spec = admission.completed(spec, held)
         with admission.missing_references():
             job, created = jobs.create(
                 session,
@@ -73,9 +80,10 @@ def create_job(
                 tags=wanted.tags,
                 notes=wanted.notes,
                 policy=state.policy,
+                held=held,
             )
-        answer = _admitted(session, state, member, spec, job, created)
-    return _answered(answer, created, response, state, after_commit)
+        answer = _admitted(session, state, spec, held, job, created)
+    return _answered(answer, created, state, after_commit)
 
 
 @router.post("/validate", responses=problems(404, 413))
@@ -84,9 +92,10 @@ def validate_job(wanted: Wanted, state: State, caller: Caller) -> Validation:
     spec = wanted.spec
     admission.check_text(spec)
     with state.database.transaction() as session:
-        spec = admission.completed(session, caller, spec)
-        admission.check_references(session, caller, spec)
-        warnings = admission.check(session, state, caller, spec)
+        held = datasets.hold(session, caller, spec.data_refs)
+        spec = admission.completed(spec, held)
+        admission.check_references(session, caller, spec, held)
+        warnings = admission.check(state, spec, held)
         # Never added to the session: it only stands in line to see where that is.
         imagined = Job(
             id=new_id("job"),
@@ -111,17 +120,19 @@ def validate_job(wanted: Wanted, state: State, caller: Caller) -> Validation:
 def list_jobs(
     state: State,
     caller: Caller,
-    response: Response,
     wanted: Annotated[Filter, Depends(filter_of)],
     sort: Annotated[
-        Sort, Query(description="A minus is descending. `finished` lists only jobs that have ended.")
+        Sort,
+        Query(
+            description="A minus is descending. `finished`, `accuracy`, `gpu_seconds` list only jobs that have ended."
+        ),
     ] = Sort.NEWEST,
     limit: Limit = 50,
     after: Annotated[
         str | None, Query(max_length=2000, description="`next` of the page before, in the same order.")
     ] = None,
     if_none_match: conditional.IfNoneMatch = None,
-) -> Page[JobSummary] | Response:
+) -> Response:
     """The team's jobs, newest first unless sorted otherwise, that meet every filter."""
     asked = (wanted, sort, limit + 1, after)
     with state.database.transaction() as session:
@@ -129,24 +140,20 @@ def list_jobs(
         tag = conditional.tag_of(caller, asked, found)
         if conditional.holds(if_none_match, tag):
             return conditional.not_modified(tag)
-        rows = job_lists.read(session, found)
-        owners = jobs.owners(session, rows)
-    conditional.mark(response, tag)
-    return page(rows, limit, lambda job: JobSummary.of(job, owners), lambda job: job_lists.cursor(sort, job))
+        rows, owners = job_lists.read(session, found)
+    shown = page(rows, limit, lambda job: JobSummary.of(job, owners), lambda job: job_lists.cursor(sort, job))
+    return json_answer(shown, headers=conditional.headers(tag))
 
 
 @router.get("/{job_id}", response_model=JobOut, responses={**conditional.NOT_MODIFIED, **problems(404)})
-def get_job(
-    job_id: str, state: State, caller: Caller, response: Response, if_none_match: conditional.IfNoneMatch = None
-) -> JobOut | Response:
+def get_job(job_id: str, state: State, caller: Caller, if_none_match: conditional.IfNoneMatch = None) -> Response:
     """A job with its resolved spec; while it is queued, with its place in the queue."""
     with state.database.transaction() as session:
         tag = _tag(session, state, caller, job_id)
         if conditional.holds(if_none_match, tag):
             return conditional.not_modified(tag)
         job = _shown(session, state, jobs.get(session, caller, job_id))
-    conditional.mark(response, tag)
-    return job
+    return json_answer(job, headers=conditional.headers(tag))
 
 
 @router.patch(
@@ -208,17 +215,19 @@ def resume_job(job_id: str, state: State, member: Member, after_commit: Backgrou
 
 
 @router.post(
-    "/{job_id}/clone", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)}
+    "/{job_id}/clone",
+    status_code=201,
+    response_model=JobOut,
+    responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)},
 )
 def clone_job(
     job_id: str,
     state: State,
     member: Member,
-    response: Response,
     after_commit: BackgroundTasks,
     changes: Changes = None,
     idempotency_key: IdempotencyKey = None,
-) -> JobOut:
+) -> Response:
     """Queue a new job with this one's spec and the changes given; this one may be in any status.
 
     The body is a part of a spec, as JSON merge patch: what it names replaces, null goes back to the default. Another
@@ -229,19 +238,23 @@ def clone_job(
     spec = admission.changed(source.spec, changes or {})
     admission.check_text(spec)
     with state.database.transaction() as session:
-        spec = admission.completed(session, member, spec)
+        held = datasets.hold(session, member, spec.data_refs)
+        spec = admission.completed(spec, held)
         with admission.missing_references():
             job, created = successors.clone(
-                session, member, job_id, spec, idempotency_key=idempotency_key, policy=state.policy
+                session, member, job_id, spec, idempotency_key=idempotency_key, policy=state.policy, held=held
             )
-        answer = _admitted(session, state, member, spec, job, created)
-    return _answered(answer, created, response, state, after_commit)
+        answer = _admitted(session, state, spec, held, job, created)
+    return _answered(answer, created, state, after_commit)
 
 
 @router.post(
-    "/{job_id}/retry", status_code=201, responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)}
+    "/{job_id}/retry",
+    status_code=201,
+    response_model=JobOut,
+    responses={200: {"model": JobOut}, **problems(403, 404, 409, 413, 429)},
 )
-def retry_job(job_id: str, state: State, member: Member, response: Response, after_commit: BackgroundTasks) -> JobOut:
+def retry_job(job_id: str, state: State, member: Member, after_commit: BackgroundTasks) -> Response:
     """Queue a new job that goes on from the last checkpoint of a failed or cancelled one, with its spec and metrics.
 
     201; 200 with the retry that there is. What has ended stays as it is: the new job names it in `retry_of`.
@@ -249,25 +262,25 @@ def retry_job(job_id: str, state: State, member: Member, response: Response, aft
     with state.database.transaction() as session:
         with admission.missing_references():
             job, created = successors.retry(session, member, job_id, policy=state.policy)
-        answer = _admitted(session, state, member, JobSpec.model_validate(job.spec), job, created)
-    return _answered(answer, created, response, state, after_commit)
+        spec = JobSpec.model_validate(job.spec)
+        answer = _admitted(session, state, spec, datasets.hold(session, member, spec.data_refs), job, created)
+    return _answered(answer, created, state, after_commit)
 
 
-def _admitted(session: Session, state: ApiState, member: Identity, spec: JobSpec, job: Job, created: bool) -> JobOut:
+def _admitted(
+    session: Session, state: ApiState, spec: JobSpec, held: Mapping[str, Dataset], job: Job, created: bool
+) -> JobOut:
     if created:
         # In the same transaction: what is refused leaves no row, and a repeated request finds its job first.
-        admission.check(session, state, member, spec)
+        admission.check(state, spec, held)
     return _shown(session, state, job)
 
 
-def _answered(job: JobOut, created: bool, response: Response, state: ApiState, after_commit: BackgroundTasks) -> JobOut:
+def _answered(job: JobOut, created: bool, state: ApiState, after_commit: BackgroundTasks) -> Response:
     failpoints.hit("api.committed", of=job.id)
-    response.headers["Location"] = f"/jobs/{job.id}"
     if created:
         after_commit.add_task(state.ring)
-    else:
-        response.status_code = 200
-    return job
+    return json_answer(job, status=201 if created else 200, headers={"Location": f"/jobs/{job.id}"})
 
 
 def _told(job: JobOut, state: ApiState, after_commit: BackgroundTasks) -> JobOut:

@@ -42,6 +42,7 @@ JOB_EXAMPLE = {
     "name": "first-run",
     "status": "running",
     "attempt": 1,
+    "max_attempts": 3,
     "created_at": "2026-01-15T09:31:00Z",
     "started_at": "2026-01-15T09:31:01Z",
     "finished_at": None,
@@ -57,6 +58,8 @@ JOB_EXAMPLE = {
     "labels": [],
     "tags": ["baseline"],
     "accuracy": 0.41,
+    "used_seconds": 3.1,
+    "gpu_seconds": 3.1,
     "created_by": "key_01jz8xq9w8e7r6t5y4u3i2o1pa",
     "owner": "ci",
 }
@@ -168,6 +171,8 @@ class JobSummary(BaseModel):
     name: str
     status: JobStatus
     attempt: int
+    max_attempts: int
+    """So many may be lost to the infrastructure."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -191,6 +196,10 @@ class JobSummary(BaseModel):
     tags: list[str]
     accuracy: float | None
     """Of the last step's rollouts; null before the first."""
+    used_seconds: float
+    """On workers, of all attempts; charged as leases are renewed, so a little behind."""
+    gpu_seconds: float
+    """The same, each second as often as it held GPUs; 0 on CPUs."""
     created_by: str
     """The key that made it."""
     owner: str
@@ -276,7 +285,8 @@ def _fields(job: Job, owners: Mapping[str, str]) -> dict[str, Any]:
         "eta_seconds": eta,
     }
     names = (
-        *("id", "name", "status", "attempt", "created_at", "started_at", "finished_at", "failure", "pause_reason"),
+        *("id", "name", "status", "attempt", "max_attempts", "created_at", "started_at", "finished_at"),
+        *("failure", "pause_reason", "used_seconds", "gpu_seconds"),
         *("cloned_from", "retry_of", "model", "preset", "tags", "accuracy", "created_by"),
     )
     return {

@@ -33,6 +33,8 @@ class Question:
     """Of each job the revision that the asker has seen; 0: nothing yet. None: what there is, without a cursor."""
     compared: bool = False
     """Asked through /compare: each job with its name and status."""
+    same_steps: bool = False
+    """Thinned to the same steps of every run, not to each one's extremes."""
 
 
 def answer(state: ApiState, identity: Identity, question: Question, if_none_match: str | None) -> Response:
@@ -55,7 +57,15 @@ def answer(state: ApiState, identity: Identity, question: Question, if_none_matc
 def _content(session: Session, question: Question, heads: Sequence[Head]) -> dict[str, Any]:
     jobs = _changed(session, question, heads)
     whole = [head for head in heads if head.job_id not in jobs]
-    curves = reading.read(session, whole, question.selection, question.max_points, question.from_step, question.to_step)
+    curves = reading.read(
+        session,
+        whole,
+        question.selection,
+        question.max_points,
+        question.from_step,
+        question.to_step,
+        same_steps=question.same_steps,
+    )
     extra = {} if question.since is None else {"drop_after": _EVERYTHING}
     jobs |= {job_id: {"keys": _columns(found), **extra} for job_id, found in curves.items()}
     content: dict[str, Any]
@@ -74,21 +84,15 @@ def _content(session: Session, question: Question, heads: Sequence[Head]) -> dic
 
 def _changed(session: Session, question: Question, heads: Sequence[Head]) -> dict[str, dict[str, Any]]:
     """The jobs of which a reader needs only what has changed: not those seen for the first time, or changed a lot."""
-    jobs = {}
-    for head, revision in zip(heads, question.since or (), strict=False):
-        if revision:
-            changed = changes.since(
-                session,
-                head,
-                revision,
-                question.selection,
-                question.max_points,
-                question.from_step,
-                question.to_step,
-            )
-            if changed is not None:
-                jobs[head.job_id] = {"keys": _columns(changed.curves), "drop_after": changed.drop_after}
-    return jobs
+    seen = [(head, revision) for head, revision in zip(heads, question.since or (), strict=False) if revision]
+    found = changes.of_jobs(
+        session, seen, question.selection, question.max_points, question.from_step, question.to_step
+    )
+    return {
+        job_id: {"keys": _columns(changed.curves), "drop_after": changed.drop_after}
+        for job_id, changed in found.items()
+        if changed is not None
+    }
 
 
 def _columns(curves: Mapping[str, Curve]) -> dict[str, dict[str, Any]]:

@@ -57,5 +57,5 @@ def _wire(change: Row | TakenBack, selection: Selection) -> bytes:
     if isinstance(change, TakenBack):
         return message({"drop_after": change.kept}, event="superseded", event_id=change.revision)
     values = {key: change.values[key] for key in change.values if key in selection}
-    row = {"step": change.step, "attempt": change.attempt, "values": values}
+    row = {"step": change.step, "attempt": change.attempt, "at": change.at.isoformat(), "values": values}
     return message(row, event="metrics", event_id=change.revision)

@@ -1,6 +1,6 @@
 """/jobs/{id}/metrics, asked once, again and again with `since`, or as a stream; and /compare."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
@@ -41,6 +41,14 @@ Since = Annotated[
         description="`cursor` of the answer before: only what has changed since. `0` for the first, which is whole.",
     ),
 ]
+JobIds = Annotated[str, Query(min_length=1, max_length=4000, description="Comma list of job ids.")]
+Thinned = Annotated[
+    Literal["extremes", "same_steps"],
+    Query(
+        description="What is kept of longer series. `extremes`: the lowest and the highest value of every stretch. "
+        "`same_steps`: the first value of every stretch, at the same steps of all runs, for means over them."
+    ),
+]
 
 router = APIRouter(tags=["metrics"], responses=problems(404))
 
@@ -53,7 +61,8 @@ _STREAM = {
         "text/event-stream": {
             "schema": {"type": "string"},
             "example": 'id: 8123\nevent: start\ndata: {"cursor":"8123"}\n\n'
-            'id: 8124\nevent: metrics\ndata: {"step":61,"attempt":1,"values":{"reward/mean":0.34}}\n\n'
+            'id: 8124\nevent: metrics\ndata: {"step":61,"attempt":1,'
+            '"at":"2026-11-24T03:00:00+00:00","values":{"reward/mean":0.34}}\n\n'
             'id: 8125\nevent: superseded\ndata: {"drop_after":60}\n\n'
             'event: end\ndata: {"status":"succeeded"}\n\n',
         }
@@ -91,19 +100,29 @@ async def get_metrics(
 def compare_jobs(
     state: State,
     caller: Caller,
-    jobs: Annotated[str, Query(min_length=1, max_length=4000, description="Comma list of job ids.")],
+    jobs: JobIds,
     keys: Keys = None,
     max_points: MaxPoints = 500,
     since: Since = None,
+    from_step: Step = None,
+    to_step: Step = None,
+    thinned: Thinned = "extremes",
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The same metrics of several jobs, to lay over one another."""
+    ids = named(jobs)
+    seen = None if since is None else _revisions(since, len(ids), ["query", "since"])
+    same_steps = thinned == "same_steps"
+    question = Question(ids, Selection.parse(keys), max_points, from_step, to_step, seen, True, same_steps)
+    return answer(state, caller, question, if_none_match)
+
+
+def named(jobs: str) -> tuple[str, ...]:
+    """The ids of a comma list, each once."""
     ids = tuple(dict.fromkeys(part for each in jobs.split(",") if (part := each.strip())))
     if not 1 <= len(ids) <= MOST_JOBS:
         raise invalid(["query", "jobs"], f"name 1 to {MOST_JOBS} jobs, got {len(ids)}")
-    seen = None if since is None else _revisions(since, len(ids), ["query", "since"])
-    question = Question(ids, Selection.parse(keys), max_points, since=seen, compared=True)
-    return answer(state, caller, question, if_none_match)
+    return ids
 
 
 def _revisions(cursor: str, jobs: int, loc: list[str | int]) -> tuple[int, ...]:

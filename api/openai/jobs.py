@@ -52,6 +52,7 @@ def openai_create_fine_tuning_job(
         spec = translation.spec_of(wanted, files)
         admission.check_text(spec)
         translation.check_reference(state, files, spec)
+        held = datasets.hold(session, member, spec.data_refs)
         job, created = jobs.create(
             session,
             member,
@@ -59,9 +60,10 @@ def openai_create_fine_tuning_job(
             idempotency_key=idempotency_key,
             facade=translation.said_beside(wanted),
             policy=state.policy,
+            held=held,
         )
         if created:
-            admission.check(session, state, member, spec)
+            admission.check(state, spec, held)
             after_commit.add_task(state.ring)
         return translation.shown(job)
 
@@ -84,7 +86,7 @@ def openai_list_fine_tuning_jobs(
     wanted = Filter(facade={"metadata": pairs} if pairs else None)
     with state.database.transaction() as session:
         found = job_lists.find(session, caller, wanted, Sort.NEWEST, limit + 1, after)
-        rows = job_lists.read(session, found, whole=True)
+        rows, _ = job_lists.read(session, found, whole=True)
         return object_list(rows, limit, translation.shown, lambda job: job.id)
 
 

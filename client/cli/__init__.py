@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from client.cli import datasets, history, jobs, keys, members, platform, training
+from client.cli import datasets, export, history, jobs, keys, members, mirror, platform, sweeps, training
 from client.errors import AsymError, NoCredentials, Unreachable
 from client.extras import MissingExtras
 from client.spec_file import SpecFileError
@@ -24,11 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (platform, training, jobs, history, members):
+for part in (platform, training, jobs, history, export, members, mirror):
     part.register(app)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(keys.app, name="keys")
 app.add_typer(members.app, name="members")
+app.add_typer(sweeps.app, name="sweeps")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -39,7 +39,7 @@ def submit(
     if name is not None:
         content["name"] = name
     with Asym() as asym:
-        _upload_files(asym, content, spec)
+        upload_files(asym, content, spec)
         if dry_run:
             _tell(asym.validate_job(content), as_json)
             return
@@ -75,7 +75,7 @@ def _made(asym: "Asym", job: "Job", watch: bool, as_json: bool) -> None:
         raise typer.Exit(_watch(asym, job["id"]))
 
 
-def _upload_files(asym: "Asym", content: dict[str, Any], spec: Path) -> None:
+def upload_files(asym: "Asym", content: dict[str, Any], spec: Path) -> None:
     """Replace every reference to a file by the id of its upload."""
     from client.spec_file import data_references, file_of
 
@@ -108,7 +108,8 @@ def jobs(
     tag: Annotated[list[str] | None, typer.Option(help="Only those with this tag; repeat it for several.")] = None,
     text: Annotated[str | None, typer.Option(help="Only those whose name or notes have words that begin so.")] = None,
     sort: Annotated[
-        str | None, typer.Option(help="created, name, status or finished; a minus first is descending.")
+        str | None,
+        typer.Option(help="created, name, status, finished, accuracy or gpu_seconds; a minus first is descending."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
     as_json: AsJson = False,

@@ -27,8 +27,8 @@ def list_all(as_json: AsJson = False) -> None:
         print_json(found)
         return
     print_table(
-        ("id", "name", "role", "since"),
-        ((each["id"], each["name"], each["role"], ago(each["created_at"])) for each in found),
+        ("id", "name", "role", "login", "since"),
+        ((each["id"], each["name"], each["role"], each["login"] or "–", ago(each["created_at"])) for each in found),
         empty="no members",
     )
 
@@ -37,13 +37,14 @@ def list_all(as_json: AsJson = False) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="A person or a program.")],
     role: Annotated[RoleName, typer.Option()] = "member",
+    login: Annotated[str | None, typer.Option(help="The name it signs in under at the identity provider.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a member. Then give it a key."""
+    """Add a member. Then give it a key, or let it sign in."""
     from client.sdk import Asym
 
     with Asym() as asym:
-        member = asym.add_member(name, role=role)
+        member = asym.add_member(name, role=role, login=login)
     if as_json:
         print_json(member)
         return
@@ -56,12 +57,13 @@ def change(
     member: MemberId,
     name: Annotated[str | None, typer.Option()] = None,
     role: Annotated[RoleName | None, typer.Option(help="A lower one holds for all its keys at once.")] = None,
+    login: Annotated[str | None, typer.Option(help="For signing in; an empty one ends that.")] = None,
 ) -> None:
-    """Give a member another name or role."""
+    """Give a member another name, role or login."""
     from client.sdk import Asym
 
     with Asym() as asym:
-        changed = asym.change_member(member, name=name, role=role)
+        changed = asym.change_member(member, name=name, role=role, login=login)
     print(f"{changed['id']} is {changed['name']}, {changed['role']}")
 
 

@@ -7,9 +7,10 @@ what follows it, and misses nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from store.metrics.curve import Curve, columns
@@ -33,6 +34,7 @@ class Row:
     revision: int
     step: int
     attempt: int
+    at: datetime
     values: dict[str, Any]
 
 
@@ -53,29 +55,61 @@ def since(
     to_step: int | None = None,
 ) -> Changed | None:
     """What followed `revision`, up to the head's; None when that is more than `most_rows` rows."""
-    if revision >= job.revision:
-        return Changed(None, {})
-    statement = select(JobMetric.step, JobMetric.values).where(
-        JobMetric.job_id == job.job_id, JobMetric.revision > revision
-    )
-    rows = session.execute(statement.order_by(JobMetric.revision).limit(most_rows + 1)).all()
-    if len(rows) > most_rows:
-        return None
-    drop_after = session.scalar(
-        select(func.min(JobMetricSupersession.kept)).where(
-            JobMetricSupersession.job_id == job.job_id, JobMetricSupersession.revision > revision
-        )
-    )
-    low, high = from_step or 0, job.last_step if to_step is None else to_step
-    wanted = sorted((step, values) for step, values in rows if low <= step <= high)
-    curves = columns((step, {key: values[key] for key in values if key in selection}) for step, values in wanted)
-    return Changed(drop_after, dict(sorted(curves.items())))
+    return of_jobs(session, [(job, revision)], selection, most_rows, from_step, to_step)[job.job_id]
+
+
+# LATERAL: an index look-up per job, whatever the planner thinks of the table's size.
+_ROWS = text("""
+SELECT want.job_id, found.step, found.values FROM unnest(
+    CAST(:jobs AS text[]), CAST(:revisions AS bigint[])
+) AS want (job_id, revision)
+CROSS JOIN LATERAL (
+    SELECT step, values FROM job_metrics
+    WHERE job_id = want.job_id AND revision > want.revision ORDER BY revision LIMIT :limit
+) AS found
+""")
+_TAKEN_BACK = text("""
+SELECT want.job_id, min(kept) FROM unnest(
+    CAST(:jobs AS text[]), CAST(:revisions AS bigint[])
+) AS want (job_id, revision)
+JOIN job_metric_supersessions AS found ON found.job_id = want.job_id AND found.revision > want.revision
+GROUP BY want.job_id
+""")
+
+
+def of_jobs(
+    session: Session,
+    seen: Sequence[tuple[Head, int]],
+    selection: Selection,
+    most_rows: int,
+    from_step: int | None = None,
+    to_step: int | None = None,
+) -> dict[str, Changed | None]:
+    """By job, what followed the revision that was seen of it, as `since`: two statements however many jobs."""
+    changed: dict[str, Changed | None] = {job.job_id: Changed(None, {}) for job, _ in seen}
+    behind = {job.job_id: (job, revision) for job, revision in seen if revision < job.revision}
+    if not behind:
+        return changed
+    asked = {"jobs": list(behind), "revisions": [revision for _, revision in behind.values()]}
+    rows: dict[str, list[tuple[int, dict[str, Any]]]] = {job_id: [] for job_id in behind}
+    for job_id, step, values in session.execute(_ROWS, {**asked, "limit": most_rows + 1}):
+        rows[job_id].append((step, values))
+    taken_back: dict[str, int] = dict(session.execute(_TAKEN_BACK, asked).all())
+    for job_id, (job, _) in behind.items():
+        if len(rows[job_id]) > most_rows:
+            changed[job_id] = None
+            continue
+        low, high = from_step or 0, job.last_step if to_step is None else to_step
+        wanted = sorted((step, values) for step, values in rows[job_id] if low <= step <= high)
+        curves = columns((step, {key: values[key] for key in values if key in selection}) for step, values in wanted)
+        changed[job_id] = Changed(taken_back.get(job_id), dict(sorted(curves.items())))
+    return changed
 
 
 def after(session: Session, job_id: str, revision: int, limit: int) -> Sequence[Row | TakenBack]:
     """What followed `revision`, one change after the other, at most so many."""
     rows = session.execute(
-        select(JobMetric.revision, JobMetric.step, JobMetric.attempt, JobMetric.values)
+        select(JobMetric.revision, JobMetric.step, JobMetric.attempt, JobMetric.at, JobMetric.values)
         .where(JobMetric.job_id == job_id, JobMetric.revision > revision)
         .order_by(JobMetric.revision)
         .limit(limit)

@@ -106,6 +106,21 @@ def shown(curve: Curve, max_points: int, measured: int | None = None) -> Curve:
     return curve.at(sorted({0, count - 1}.union(*notable)))
 
 
+def aligned(curve: Curve, max_points: int, measured: int | None = None) -> Curve:
+    """At most `max_points` of its points: all, or the first of each bucket of the fitting level, and the last of all.
+
+    Curves that were measured at every step keep the same steps, whatever their values: what a mean over runs needs.
+    ValueError when `max_points` is below 2. measured: as for `shown`.
+    """
+    if max_points < FEWEST:
+        raise ValueError(f"max_points must be at least {FEWEST}, got {max_points}")
+    count = len(curve)
+    if (measured or count) <= max_points:
+        return curve
+    level = fit(curve.step[0], curve.step[-1], max_points - 1)
+    return curve.at(sorted({count - 1}.union(start for start, _ in _buckets(curve.step, level))))
+
+
 def _buckets(steps: Sequence[int], level: int) -> Iterator[tuple[int, int]]:
     """(start, end) of each bucket that has points, as indices."""
     start, count = 0, len(steps)

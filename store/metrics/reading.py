@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from store.access import Identity, of_team
 from store.errors import NotFound
-from store.metrics.curve import Curve, columns, fit, level_shown, shown
+from store.metrics.curve import Curve, aligned, columns, fit, level_shown, shown
 from store.metrics.levels import Piece, cover, finer, stored
 from store.metrics.pyramid import points
 from store.metrics.selection import Selection
@@ -80,11 +80,15 @@ def read(
     max_points: int,
     from_step: int | None = None,
     to_step: int | None = None,
+    *,
+    same_steps: bool = False,
 ) -> dict[str, Curves]:
     """By job, its curves sorted by key, each thinned to `max_points` (store.metrics.curve.shown) where it has more.
 
-    A whole key that was never measured is there, without points.
+    A whole key that was never measured is there, without points. same_steps: keep the same steps of every run instead
+    of the extremes (store.metrics.curve.aligned).
     """
+    pick = aligned if same_steps else shown
     answer: dict[str, Curves] = {job.job_id: {key: Curve() for key in selection.exact} for job in jobs}
     wants = [_first_look(job, selection, max_points, from_step, to_step) for job in jobs if job.last_step >= 0]
     while wants:
@@ -98,7 +102,7 @@ def read(
                 # Thinned no more than it is to be shown, and not to be shown whole.
                 enough = found.measured > max_points and level_shown(curve, max_points) >= want.level
                 if found.whole or enough:
-                    curves[key] = shown(curve, max_points, found.measured)
+                    curves[key] = pick(curve, max_points, found.measured)
                 else:
                     again.append(key)
             if again:

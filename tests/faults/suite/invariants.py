@@ -54,8 +54,7 @@ class Violation(AssertionError):  # noqa: N818 - of a promise
 def check(database, artifacts: Path, known: Known, *, lease_seconds: float, overdue_seconds: float) -> list:
     """Look at every job; its rows as they are. Violation for the first promise that is broken."""
     known.checks += 1
-    with database.transaction() as session:
-        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    with database.transaction(snapshot=True) as session:
         rows = session.execute(_JOBS).all()
         for job in rows:
             status = JobStatus(job.status)

@@ -444,6 +444,27 @@ def one_job_of(run: Runner, key: str, job: str) -> bool:
     return True
 
 
+def api_dies_creating_a_sweep(run: Runner) -> bool:
+    """After the commit of a sweep and before the answer: asked again, it is the same sweep, each job in it once."""
+    armed = run.arm("api.created", "kill")
+    plan = {
+        "name": "killed",
+        "base": run.spec(train={"steps": 4}),
+        "search": {"kind": "grid", "parameters": {"optim.lr": [1e-3, 1e-4]}},
+    }
+    plan["base"].pop("seed")
+    headers = {"Idempotency-Key": f"killed {next(run.numbers)}"}
+    answer = run.stack.request("POST", "/sweeps", json=plan, headers=headers)
+    if answer.status_code not in (200, 201):
+        raise Violation(f"a sweep after a killed one: {answer.text}")
+    jobs = [member["job_id"] for member in answer.json()["jobs"]]
+    run.submitted += len(jobs)
+    made = run.ask("SELECT id FROM sweeps WHERE idempotency_key = :key", key=headers["Idempotency-Key"])
+    if [row.id for row in made] != [answer.json()["id"]] or len(set(jobs)) != 2 or None in jobs:
+        raise Violation(f"one Idempotency-Key, sweeps {made}, answered {answer.json()}")
+    return run.wait_fired(armed, 1) is not None
+
+
 def api_dies_uploading(run: Runner) -> bool:
     armed = run.arm("api.upload", "kill")
     body = b'{"prompt": "1+1=", "answer": "2"}\n' * 20_000
@@ -521,6 +542,7 @@ KINDS: dict[str, Fault] = {
     "poison: hangs": partial(poison_loop, action="hang"),
     "poison: computes for ever": partial(poison_loop, action="spin"),
     "API killed before the doorbell": api_dies_committed,
+    "API killed at a sweep": api_dies_creating_a_sweep,
     "API killed at an upload": api_dies_uploading,
     "one key, many requests": one_key_many_requests,
 }

@@ -84,6 +84,10 @@ def test_events_are_polled_in_order(member, make_job, start_run):
     assert step["data"]["step"] == 1
     assert step["data"]["metrics"] == {"reward/mean": 0.5}
     assert member.get(f"/jobs/{job_id}/events?after={events[-1]['id']}").json()["data"] == []
+    for types in (["state"], ["state", "step"]):
+        some = member.get(f"/jobs/{job_id}/events", params={"type": types}).json()["data"]
+        assert some == [event for event in events if event["type"] in types]
+    assert member.get(f"/jobs/{job_id}/events?type=steps").status_code == 422
 
 
 def test_a_stream_gives_each_event_once_as_it_happens_and_ends_with_the_job(

@@ -135,6 +135,8 @@ def test_logs_are_paged_by_id(member, run):
     rest = member.get(f"/jobs/{run.job_id}/logs", params={"after": first["next"]}).json()
     assert [row["line"] for row in first["data"] + rest["data"]] == [f"line {n}" for n in range(5)]
     assert not rest["has_more"]
+    tail = member.get(f"/jobs/{run.job_id}/logs", params={"tail": 2}).json()
+    assert ([row["line"] for row in tail["data"]], tail["has_more"]) == (["line 3", "line 4"], False)
 
 
 def test_checkpoints_say_which_are_of_use(member, run):

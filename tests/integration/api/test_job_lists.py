@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from store import job_words
+from store import job_lists, job_words
 from store.access import Role
 from store.ids import new_id
 from store.status import JobStatus
@@ -111,6 +111,8 @@ def many(member, make_job, database):
                 "preset": "grpo" if number % 4 else "asymgrpo",
                 "tags": [f"t{number % 10}"],
                 "words": job_words.beginnings(f"run-{number % 7} gsm8k_v{number % 3}", ""),
+                "accuracy": None if number % 5 == 0 else number % 11 / 11,
+                "gpu_seconds": 0.1 * (number % 13),
             }
             for number in range(count)
         ]
@@ -118,13 +120,14 @@ def many(member, make_job, database):
             session.execute(
                 text("""
                 INSERT INTO jobs (id, team_id, created_by, name, status, spec, demand, model, max_attempts, steps,
-                                  created_at, finished_at, preset, tags, words)
+                                  created_at, finished_at, preset, tags, words, accuracy, gpu_seconds)
                 SELECT row.id, old.team_id, old.created_by, row.name, row.status, old.spec, old.demand, old.model, 3, 5,
                        row.at, CASE WHEN row.status <> 'queued' THEN row.at END, row.preset,
                        ARRAY(SELECT jsonb_array_elements_text(row.tags)),
-                       ARRAY(SELECT jsonb_array_elements_text(row.words))
+                       ARRAY(SELECT jsonb_array_elements_text(row.words)), row.accuracy, row.gpu_seconds
                 FROM jobs AS old, jsonb_to_recordset(CAST(:rows AS jsonb)) AS row
-                    (id text, name text, status text, at timestamptz, preset text, tags jsonb, words jsonb)
+                    (id text, name text, status text, at timestamptz, preset text, tags jsonb, words jsonb,
+                     accuracy double precision, gpu_seconds double precision)
                 WHERE old.id = :template
                 """),
                 {"rows": json.dumps(rows, default=str), "template": template},
@@ -146,14 +149,20 @@ ORDERS = {
     "-status": lambda row: (row["status"], row["id"]),
     "finished": lambda row: (row["at"], row["id"]),
     "-finished": lambda row: (row["at"], row["id"]),
+    "accuracy": lambda row: (row["accuracy"], row["id"]),
+    "-accuracy": lambda row: (row["accuracy"], row["id"]),
+    "gpu_seconds": lambda row: (row["gpu_seconds"], row["id"]),
+    "-gpu_seconds": lambda row: (row["gpu_seconds"], row["id"]),
 }
 
 
 @pytest.mark.parametrize("sort", ORDERS)
 def test_every_order_is_read_whole_page_by_page(member, many, sort):
     rows = many(120)
-    if "finished" in sort:
+    if sort.removeprefix("-") in ("finished", "accuracy", "gpu_seconds"):
         rows = [row for row in rows if row["status"] != "queued"]
+    if "accuracy" in sort:
+        rows = [row for row in rows if row["accuracy"] is not None]
     rows = sorted(rows, key=ORDERS[sort], reverse=sort.startswith("-"))
     found, after = [], None
     while True:
@@ -165,7 +174,11 @@ def test_every_order_is_read_whole_page_by_page(member, many, sort):
     assert [job["id"] for job in found] == [row["id"] for row in rows]
 
 
-def test_filters_are_met_all_at_once(member, caller, many):
+@pytest.mark.parametrize(("nearest", "many_are"), [(1000, 5000), (10, 5000), (10, 15)])
+def test_filters_are_met_all_at_once(member, caller, many, monkeypatch, nearest, many_are):
+    """Whichever way a search goes: among the nearest, through the index, in order."""
+    monkeypatch.setattr(job_lists, "_NEAREST", nearest)
+    monkeypatch.setattr(job_lists, "_MANY", many_are)
     rows = many(120)
     now = datetime.now(UTC)
 
@@ -182,6 +195,9 @@ def test_filters_are_met_all_at_once(member, caller, many):
         ({"owner": member.key.identity.key_id, "tag": "t3"}, lambda row: row["tags"] == ["t3"]),
         ({"owner": "key_other"}, lambda row: False),
         ({"text": "gsm8 V1"}, lambda row: row["name"].endswith("v1")),
+        ({"text": "gsm8k v1", "tag": "t4"}, lambda row: row["name"].endswith("v1") and row["tags"] == ["t4"]),
+        ({"text": "run", "status": "queued"}, lambda row: row["status"] == "queued"),
+        ({"text": "v2", "owner": member.key.identity.key_id}, lambda row: row["name"].endswith("v2")),
         ({"text": "  --  "}, lambda row: True),
         ({"text": "gsm8k'):* | x"}, lambda row: False),
         (
@@ -194,6 +210,7 @@ def test_filters_are_met_all_at_once(member, caller, many):
         ),
         ({"created_after": "0001-01-01T00:00:00"}, lambda row: True),
         ({"created_before": "9999-12-31T23:59:59Z"}, lambda row: True),
+        ({"id": [rows[7]["id"], rows[3]["id"], "job_none"]}, lambda row: row in (rows[3], rows[7])),
         ({"team": member.key.identity.team_id, "tag": "t0"}, lambda row: row["tags"] == ["t0"]),
     ):
         assert ids(member.get("/jobs", params=params)) == expected(condition), params
@@ -231,10 +248,12 @@ def test_a_word_of_a_renamed_job_is_found(member, make_job):
         base64.urlsafe_b64encode(b'["\\ud800", "a"]').decode(),
         "W10",
         base64.urlsafe_b64encode(b'["a\\u0000", "b"]').decode(),
+        base64.urlsafe_b64encode(b'[[1], "b"]').decode(),
+        base64.urlsafe_b64encode(b"[1" + b"0" * 400 + b', "b"]').decode(),
     ],
 )
 def test_a_cursor_of_nothing_is_refused(member, cursor):
-    for sort in ("name", "finished", "status"):
+    for sort in ("name", "finished", "status", "accuracy"):
         response = member.get("/jobs", params={"sort": sort, "after": cursor})
         assert response.status_code == 422
         assert response.json()["errors"][0]["loc"] == ["query", "after"]

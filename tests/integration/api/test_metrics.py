@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import datetime
 
 import httpx
 import pytest
@@ -229,6 +230,12 @@ def test_rows_are_streamed_as_they_are_written(member, run, stream, wait_until, 
         reader.join(timeout=20)
         assert not reader.is_alive()
         assert reader.end == {"status": "succeeded"}
+    for kind, _, data in readers[0].messages:
+        if kind == "metrics":
+            assert datetime.fromisoformat(data.pop("at")).tzinfo is not None
+    for reader in readers[1:]:
+        for _, _, data in reader.messages:
+            data.pop("at", None)
     assert [(kind, data) for kind, _, data in readers[0].messages[1:]] == [
         ("metrics", {"step": 3, "attempt": 1, "values": {"loss": 3.0, "acc": 0.5}}),
         ("superseded", {"drop_after": 2}),

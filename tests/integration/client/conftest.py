@@ -1,10 +1,23 @@
 import json
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 
+from api.__main__ import Server
+from api.main import create_app
+from client import Asym
+from store import leases, workers
+from store.access import Role
+from store.database import Database
+from store.settings import Settings
+from store.status import JobStatus
+
+DEADLINE = 30.0
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
@@ -48,3 +61,68 @@ def write_spec(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def api_url(settings: Settings, free_port: Callable[[], int]) -> Iterator[str]:
+    """The real API over a real socket; in a thread of this process, since imports take most of a process's start."""
+    app = create_app(settings)
+    server = Server(uvicorn.Config(app, port=(port := free_port()), log_config=None), app.state.api)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def key(make_key: Callable[..., Any]) -> str:
+    """An admin's."""
+    plain: str = make_key(Role.ADMIN).plain
+    return plain
+
+
+@pytest.fixture
+def asym(api_url: str, key: str, wait_until: Callable[..., object]) -> Iterator[Asym]:
+    """An admin's connection to the API."""
+    with Asym(api_url, key) as asym:
+        wait_until(asym.ready, DEADLINE)
+        yield asym
+
+
+@pytest.fixture
+def additions(tmp_path: Path) -> Path:
+    path = tmp_path / "additions.jsonl"
+    path.write_text("".join(f'{{"prompt": "{a}+11=", "answer": "{a + 11}"}}\n' for a in range(10, 74)))
+    return path
+
+
+@pytest.fixture
+def spec(asym: Asym, additions: Path, make_spec: Callable[..., Any]) -> dict[str, Any]:
+    resolved: dict[str, Any] = make_spec(asym.upload_dataset(additions)["id"]).model_dump(mode="json")
+    return resolved
+
+
+class Work:
+    """Plays a worker on one job."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        with database.transaction() as session:
+            worker = workers.register(session, name="w", host="h", pid=1, gpus=0, cpu_slots=1, version="0")
+            self._worker_id = worker.id
+        with database.transaction() as session:
+            claim = leases.claim(session, self._worker_id, 0, 1, 60)
+            assert claim is not None
+            self.job_id, self.attempt = claim.job_id, claim.attempt
+        self._batch = 0
+
+    def record(self, *happened: Any, lines: list[str] | None = None) -> None:
+        self._batch += 1
+        with self._database.transaction() as session:
+            leases.record(session, self.job_id, self.attempt, list(happened), lines or [], batch=self._batch)
+
+    def finish(self, status: JobStatus) -> None:
+        with self._database.transaction() as session:
+            leases.finish(session, self.job_id, self.attempt, status)

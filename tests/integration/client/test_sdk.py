@@ -12,21 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from api.__main__ import Server
-from api.main import create_app
 from client import Asym, AsymError, Unreachable
 from client.results import TERMINAL
-from store import leases, workers
-from store.access import Role
 from store.database import Database
 from store.ids import new_id
 from store.settings import Settings
 from store.status import JobStatus
+from tests.integration.client.conftest import DEADLINE, Work
 from trainer.spec import events
-
-DEADLINE = 30.0
 
 
 class ApiProcess:
@@ -53,64 +47,6 @@ def api_process(environment: dict[str, str], free_port: Callable[[], int]) -> It
     process.start()
     yield process
     process.end(signal.SIGTERM)
-
-
-@pytest.fixture
-def api_url(settings: Settings, free_port: Callable[[], int]) -> Iterator[str]:
-    """The real API over a real socket; in a thread of this process, since imports take most of a process's start."""
-    app = create_app(settings)
-    server = Server(uvicorn.Config(app, port=(port := free_port()), log_config=None), app.state.api)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(DEADLINE)
-    assert not thread.is_alive()
-
-
-@pytest.fixture
-def asym(api_url: str, make_key: Callable[..., Any], wait_until: Callable[..., object]) -> Iterator[Asym]:
-    """An admin's connection to the API."""
-    with Asym(api_url, make_key(Role.ADMIN).plain) as asym:
-        wait_until(asym.ready, DEADLINE)
-        yield asym
-
-
-@pytest.fixture
-def additions(tmp_path: Path) -> Path:
-    path = tmp_path / "additions.jsonl"
-    path.write_text("".join(f'{{"prompt": "{a}+11=", "answer": "{a + 11}"}}\n' for a in range(10, 74)))
-    return path
-
-
-@pytest.fixture
-def spec(asym: Asym, additions: Path, make_spec: Callable[..., Any]) -> dict[str, Any]:
-    resolved: dict[str, Any] = make_spec(asym.upload_dataset(additions)["id"]).model_dump(mode="json")
-    return resolved
-
-
-class Work:
-    """Plays a worker on one job."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        with database.transaction() as session:
-            worker = workers.register(session, name="w", host="h", pid=1, gpus=0, cpu_slots=1, version="0")
-            self._worker_id = worker.id
-        with database.transaction() as session:
-            claim = leases.claim(session, self._worker_id, 0, 1, 60)
-            assert claim is not None
-            self.job_id, self.attempt = claim.job_id, claim.attempt
-        self._batch = 0
-
-    def record(self, *happened: Any, lines: list[str] | None = None) -> None:
-        self._batch += 1
-        with self._database.transaction() as session:
-            leases.record(session, self.job_id, self.attempt, list(happened), lines or [], batch=self._batch)
-
-    def finish(self, status: JobStatus) -> None:
-        with self._database.transaction() as session:
-            leases.finish(session, self.job_id, self.attempt, status)
 
 
 def step(number: int, accuracy: float) -> events.Step:
@@ -259,6 +195,30 @@ def test_events_stream_live_until_the_end(asym: Asym, spec: dict[str, Any], data
     assert [each["id"] for each in asym.stream_events(job_id, after=middle)] == [each["id"] for each in everything[3:]]
 
 
+def test_metrics_are_followed_by_their_cursor(asym: Asym, spec: dict[str, Any], database: Database) -> None:
+    job_id = asym.create_job(spec)["id"]
+    work = Work(database)
+    work.record(step(1, 0.1))
+    whole = asym.metrics(job_id, ["group/accuracy"], since="0")
+    assert (whole["keys"]["group/accuracy"]["step"], whole["drop_after"]) == ([1], -1)
+    work.record(step(2, 0.2))
+    new = asym.metrics(job_id, ["group/accuracy"], since=whole["cursor"])
+    assert (new["keys"]["group/accuracy"], new["drop_after"]) == ({"step": [2], "value": [0.2]}, None)
+    assert asym.metrics(job_id, since=new["cursor"])["keys"] == {}
+    seen = []
+    for row in asym.stream_metrics(job_id, ["group/accuracy"]):
+        assert "values" in row
+        seen.append((row["step"], row["values"]))
+        if len(seen) == 2:
+            work.record(step(3, 0.3))  # while the stream is open
+        if len(seen) == 3:
+            work.finish(JobStatus.SUCCEEDED)
+    assert seen == [(number, {"group/accuracy": number / 10}) for number in (1, 2, 3)]
+    (last,) = asym.stream_metrics(job_id, since=new["cursor"])
+    assert "values" in last
+    assert last["step"] == 3
+
+
 def test_a_stream_outlives_a_killed_api(
     api_process: ApiProcess,
     make_key: Callable[..., Any],
@@ -351,6 +311,20 @@ def test_jobs_are_found_by_what_is_said_of_them(asym: Asym, spec: dict[str, Any]
     assert [job["id"] for job in asym.jobs(text="ant eat")] == [second["id"]]
     assert list(asym.jobs(preset="grpo")) == []
     assert asym.edit_job(second["id"], name="b", notes="")["notes"] == ""
+    page = asym.jobs_page(ids=[first["id"], "job_none"], tags=["paper"])
+    assert [job["id"] for job in page["data"]] == [first["id"]]
+
+
+def test_an_edit_of_what_somebody_edited_meanwhile_is_refused(asym: Asym, spec: dict[str, Any]) -> None:
+    made = asym.create_job(spec)
+    seen, tag = asym.job_to_edit(made["id"])
+    assert seen["notes"] == ""
+    asym.edit_job(made["id"], notes="theirs")
+    with pytest.raises(AsymError) as refused:
+        asym.edit_job(made["id"], notes="ours", if_match=tag)
+    assert refused.value.status == 412
+    _, tag = asym.job_to_edit(made["id"])
+    assert asym.edit_job(made["id"], notes="ours", if_match=tag)["notes"] == "ours"
 
 
 def test_the_log_is_followed_and_a_checkpoint_fetched(

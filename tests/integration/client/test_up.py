@@ -157,6 +157,7 @@ def fresh_platform(tmp_path: Path, models_cache: Path) -> Iterator[Platform]:
 def platform(tmp_path_factory: pytest.TempPathFactory, models_cache: Path) -> Iterator[Platform]:
     """Up and ready, shared by the module."""
     platform = new_platform(tmp_path_factory.mktemp("platform") / "home", models_cache)
+    platform.environment["ASYM_MIRRORS"] = f"tensorboard:{platform.home / 'tensorboard'} nonsense:x"
     platform.start()
     try:
         platform.wait_until_ready()
@@ -219,6 +220,11 @@ def test_a_job_by_the_command_line_from_files_to_completions(platform: Platform,
     assert completions[0]["prompt"] in platform.cli("rollouts", job).stdout
     assert "checkpoint of step 2 written" in platform.cli("logs", job).stdout
     assert json.loads(platform.cli("checkpoints", job, "--json").stdout)[-1]["step"] == 2
+
+    # Both mirrors of this platform began with it; the one that is none harmed nobody.
+    events = platform.home / "tensorboard" / job
+    wait_until(lambda: any(events.glob("events.out.tfevents.*")), 60, "TensorBoard's file of the job")
+    wait_until(lambda: "nonsense:x is not told any more" in platform.output, 60, "the other mirror's end")
 
 
 def test_a_job_that_is_cancelled_ends_watching_with_1(platform: Platform, write_spec: WriteSpec) -> None:

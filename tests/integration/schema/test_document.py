@@ -4,6 +4,7 @@ schemathesis runs against a real server, with a fixed seed: no 5xx, no answer th
 or media type that is not documented, nothing without a key, nothing left of what was deleted.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from store.access import Role
 from tests.integration.api.conftest import Starter, bearer
+from tests.integration.openai.conftest import GRADER, sums
 from tests.integration.schema.conftest import DEFAULT_EXAMPLES
 
 HERE = Path(__file__).parent
@@ -32,10 +34,14 @@ def url(environment, free_port, wait_until):
 
 
 @pytest.fixture
-def headers(url, make_key):
-    """Of an admin whose team has a data set and a job, so that more than 404s is met."""
-    headers = bearer(make_key(Role.ADMIN).plain)
-    with httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+def admin(make_key):
+    return make_key(Role.ADMIN)
+
+
+@pytest.fixture
+def seeded(url, admin):
+    """What hooks.py has to know of a team that has a data set, a file, a job and a sweep."""
+    with httpx.Client(base_url=url, headers=bearer(admin.plain), timeout=30) as http:
         lines = b'{"prompt": "1+1=", "answer": "2"}\n' * 4
         dataset = http.post("/datasets", files={"file": ("a.jsonl", lines)}).json()
         spec = {
@@ -43,28 +49,63 @@ def headers(url, make_key):
             "model": {"id": "builtin/tiny-arith"},
             "data": {"train": dataset["id"]},
             "reward": {"kind": "exact"},
+            "optim": {"prompts_per_step": 4},
         }
-        assert http.post("/jobs", json=spec).status_code == 201
-    return headers
+        file = http.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("a.jsonl", sums())}).json()
+        bodies = {
+            "create_job": spec,
+            "validate_job": spec,
+            "clone_job": {"changes": {"seed": 7}},
+            "create_sweep": {"name": "s", "base": spec, "search": {"kind": "grid", "parameters": {"optim.lr": [1e-3]}}},
+            "openai_create_fine_tuning_job": {
+                "model": "builtin/tiny-arith",
+                "training_file": file["id"],
+                "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
+            },
+            "create_key": {"name": "k", "role": "viewer"},
+        }
+        known = [dataset["id"]]
+        for path, made in (("/jobs", "create_job"), ("/sweeps", "create_sweep")):
+            answer = http.post(path, json=bodies[made])
+            assert answer.status_code == 201, answer.text
+            known.append(answer.json()["id"])
+        answer = http.post("/v1/fine_tuning/jobs", json=bodies["openai_create_fine_tuning_job"])
+        assert answer.status_code == 200, answer.text
+    return {"bodies": bodies, "known": known, "own": [admin.identity.key_id, admin.identity.member_id]}
+
+
+@pytest.fixture
+def explore(url, admin, seeded, tmp_path):
+    """explore(*options) -> what schemathesis said, all of whose checks were passed with a key that still is one."""
+
+    def run(*options):
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"),
+            *(f"{url}/openapi.json", "--header", f"Authorization: Bearer {admin.plain}", "--seed", "1", *options),
+            *("--suppress-health-check", "all", "--no-shrink", "--continue-on-failure", "--warnings", "off"),
+        ]
+        known = {"COLUMNS": "160", "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py"), "SEEDED": json.dumps(seeded)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | known, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
+        assert httpx.get(f"{url}/me", headers=bearer(admin.plain)).status_code == 200, "its key did not outlive the run"
+        print(done.stdout[-1500:])
+        return done.stdout
+
+    return run
 
 
 @pytest.mark.timeout(3600)
-def test_every_answer_is_one_that_the_document_promises(url, headers, pytestconfig, tmp_path):
+def test_every_answer_is_one_that_the_document_promises(explore, pytestconfig):
     # In a run of all tests the option is not known: pytest asks the folders of its arguments only.
     examples = pytestconfig.getoption("examples", DEFAULT_EXAMPLES)
-    command = [
-        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"),
-        *(f"{url}/openapi.json", "--max-examples", str(examples), "--seed", "1"),
-        *("--suppress-health-check", "all", "--no-shrink", "--continue-on-failure", "--warnings", "off"),
-        # It would revoke the key that it runs with.
-        *("--exclude-operation-id", "revoke_key"),
-        *(part for name, value in headers.items() for part in ("--header", f"{name}: {value}")),
-    ]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"COLUMNS": "160"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
-    counted = re.search(r"(\d+) generated", done.stdout)
-    assert counted is not None
-    assert int(counted[1]) > 1000, done.stdout[-3000:]
-    print(done.stdout[-1500:])
+    said = explore("--phases", "examples,coverage,fuzzing", "--max-examples", str(examples))
+    assert int(re.search(r"(\d+) generated", said)[1]) > 1000, said[-3000:]
+
+
+def test_what_follows_from_an_answer_is_what_the_document_promises(explore):
+    """Chains of requests along the document's links (api/links.py)."""
+    said = explore("--phases", "stateful")
+    covered, selected = map(int, re.search(r"(\d+) covered / (\d+) selected", said).groups())
+    assert covered > selected / 2, said[-3000:]

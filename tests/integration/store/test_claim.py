@@ -5,13 +5,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
 
 from store import leases
 from store.access import Identity
-from store.database import Database
+from store.database import Database, revocable
 from store.errors import NotFound
 from store.leases import Claim
-from store.models import Dataset, Job
+from store.models import Dataset, Job, Team
 from store.status import JobStatus
 
 THREADS = 24
@@ -125,3 +127,46 @@ def test_a_job_that_does_not_fit_holds_nobody_up(
     claimed = claim()
     assert claimed is not None
     assert claimed.job_id == small
+
+
+def test_a_claim_that_stands_alone_is_one_statement_and_told_to_listeners(database, queue_job, make_worker):
+    job_id, worker = queue_job(), make_worker()
+    said = []
+    event.listen(database._engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+    with database.statements() as session:
+        claimed = leases.claim(session, worker, 0, 1, 60)
+        with database.transaction() as other:  # committed before the session ends
+            assert other.get_one(Job, job_id).status is JobStatus.RUNNING
+    assert claimed.job_id == job_id
+    assert [each.split()[0] for each in said] == ["WITH", "BEGIN", "SELECT", "SELECT"]
+    assert "pg_notify" in said[-1]
+
+
+def test_standing_alone_a_teams_limit_is_kept_too(database, identity, queue_job, make_worker):
+    with database.transaction() as session:
+        session.get_one(Team, identity.team_id).max_running_gpus = 1
+    ids = [queue_job(resources={"gpus": 1}) for _ in range(2)]
+    worker = make_worker(gpus=2)
+    found = []
+    for _ in ids:
+        with database.statements() as session:
+            found.append(leases.claim(session, worker, 2, 1, 60))
+    assert [each and each.job_id for each in found] == [ids[0], None]
+
+
+def test_what_is_revocable_goes_back_alone(database):
+    for opened in (database.transaction, database.statements):
+        with opened() as session:
+            session.execute(text("INSERT INTO teams (id, name) VALUES (:name, :name)"), {"name": opened.__name__})
+            with revocable(session) as take_back:
+                session.execute(text("INSERT INTO teams (id, name) VALUES ('gone', 'gone')"))
+                take_back()
+            with revocable(session):
+                second = {"name": f"{opened.__name__}2"}
+                session.execute(text("INSERT INTO teams (id, name) VALUES (:name, :name)"), second)
+    twice = text("INSERT INTO teams (id, name) VALUES ('gone', 'gone'), ('gone', 'gone')")
+    with pytest.raises(IntegrityError), database.statements() as session, revocable(session):
+        session.execute(twice)
+    with database.transaction() as session:
+        kept = set(session.scalars(text("SELECT id FROM teams")))
+    assert kept == {"transaction", "transaction2", "statements", "statements2"}

@@ -40,7 +40,7 @@ def test_keys_of_before_there_were_members_work_on(empty_database_url: str, role
         )
     schema.upgrade(empty_database_url)
     database = Database(empty_database_url, for_tenants=True)
-    with database.before_any_team() as session:
+    with database.statements() as session:
         identity = keys.authenticate(session, plain)
     database.dispose()
     assert identity is not None

@@ -1,12 +1,15 @@
 """Where a queued job stands: what it waits for, behind whom, and for how long."""
 
-import pytest
-from sqlalchemy import text, update
+import random
 
-from store import jobs, reservations, workers
+import pytest
+from sqlalchemy import select, text, update
+
+from store import cluster, jobs, reservations, workers
 from store.models import Job
 from store.policy import DEFAULT, Limits, Policy
-from store.queue import QueueInfo, queue_info
+from store.queue import QueueInfo, queue_info, standings
+from store.status import JobStatus
 
 
 @pytest.fixture
@@ -224,3 +227,51 @@ def test_the_eta_of_a_large_job_counts_those_before_it(queue_job, make_worker, c
     assert stands(next_small) == (1, "slots_taken", 20.0)
     assert stands(large) == (2, "slots_taken", 70.0)
     assert stands(last) == (3, "slots_taken", 50.0), "it fits in before, as the claim would do it"
+
+
+def test_places_are_those_of_the_whole_queue_put_in_order(
+    database, make_key, make_dataset, queue_job, make_worker, claim, job
+):
+    """Against the plain way: all jobs that something could start, sorted, and counted."""
+    draw = random.Random(5)
+    worker = make_worker(gpus=2, cpu_slots=2)
+    people = [make_key().identity for _ in range(3)]
+    data = {who.team_id: make_dataset(who).id for who in people}
+    for who in people[:2]:  # so that the teams' shares differ
+        queue_job(who, data[who.team_id], resources={"gpus": 1 if who is people[0] else 0})
+        claim(worker, 1, 1)
+    for _ in range(60):
+        who = draw.choice(people)
+        gpus = draw.choice([0, 1, 2, 4, "auto"])
+        queue_job(who, data[who.team_id], priority=draw.choice([-1, 0, 0, 3]), resources={"gpus": gpus})
+    with database.transaction() as session:
+        queued = list(session.scalars(select(Job).where(Job.status == JobStatus.QUEUED)))
+        found = standings(session, queued)
+        teams = cluster.teams(session, [who.team_id for who in people], DEFAULT)
+
+    def takes(each):
+        # With the one worker there: an auto job takes a GPU.
+        return "cpu" if each.gpus == 0 else "gpu"
+
+    def place(each):
+        team = teams[each.team_id]
+        share = team.gpu_share if takes(each) == "gpu" else team.cpu_share
+        return -each.priority, share, each.queued_at, each.id
+
+    assert len({teams[who.team_id].gpu_share for who in people}) == 2
+    possible = sorted((each for each in queued if each.gpus != 4), key=place)
+    for kind in ("cpu", "gpu"):
+        line = [each.id for each in possible if takes(each) == kind]
+        assert [found[id].position for id in line] == list(range(1, len(line) + 1)), kind
+    for who in people:
+        stuck = sorted((each for each in queued if each.gpus == 4 and each.team_id == who.team_id), key=place)
+        assert [found[each.id].position for each in stuck] == list(range(1, len(stuck) + 1))
+        assert {found[each.id].code for each in stuck} <= {"no_worker_with_gpus"}
+
+
+def test_who_has_been_claimed_since_has_no_place_any_more(database, queue_job, make_worker, claim, job):
+    job_id, behind = queue_job(), queue_job()
+    seen = job(job_id)
+    assert claim().job_id == job_id
+    with database.transaction() as session:
+        assert list(standings(session, [seen, job(behind)])) == [behind]

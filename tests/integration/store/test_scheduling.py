@@ -106,7 +106,7 @@ def test_many_claimers_take_every_job_once_and_keep_to_every_limit(
     def work(worker_id):
         together.wait()
         while len(taken) < len(wanted):
-            with database.transaction() as session:
+            with database.statements() as session:  # as workers do
                 claimed = leases.claim(session, worker_id, 4, 1, 60)
             if claimed is None:
                 continue  # the teams whose jobs are left are at their limits: until a job of theirs has ended
@@ -132,7 +132,7 @@ def test_two_claims_of_one_moment_do_not_exceed_a_limit_together(database, make_
 
     def take(worker_id):
         together.wait()
-        with database.transaction() as session:
+        with database.statements() as session:
             return leases.claim(session, worker_id, 1, 0, 60)
 
     with ThreadPoolExecutor(CLAIMERS) as pool:
@@ -256,6 +256,7 @@ def test_a_lease_is_charged_once_for_every_second(
         leases.finish(session, claimed.job_id, 1, JobStatus.SUCCEEDED)
     ended = job(claimed.job_id)
     assert ended.used_seconds == pytest.approx(150, abs=5)
+    assert ended.gpu_seconds == pytest.approx(2 * ended.used_seconds)
     assert (ended.leased_gpus, ended.charged_at) == (None, None)
     assert usage_of(identity.team_id)["gpu"] == pytest.approx((2 * ended.used_seconds,) * 2, rel=1e-3)
     assert "cpu" not in usage_of(identity.team_id)

@@ -11,7 +11,8 @@ from store import audit, datasets, jobs, queue, reservations, schema, tenancy, u
 from store.access import Role
 from store.audit import Deed
 from store.database import Database, sqlalchemy_url
-from store.models import Base
+from store.ids import new_id
+from store.models import Base, Sweep, SweepMember
 from store.policy import Policy
 
 TABLES = sorted(Base.metadata.tables)
@@ -46,6 +47,18 @@ def busy_team(database, make_key, make_dataset, make_spec, claim):
         with database.transaction() as session:
             usage.charge(session, job.id, claimed.attempt, Policy())
             audit.record(session, Deed("::1", "test", job.id, 200, identity.team_id))
+            sweep = Sweep(
+                id=new_id("sweep"),
+                team_id=identity.team_id,
+                created_by=identity.key_id,
+                name="betas",
+                plan={"team": identity.team_id},
+                ruled=False,
+            )
+            session.add(sweep)
+            session.flush()
+            session.add(SweepMember(sweep_id=sweep.id, number=0, job_id=job.id, point={}, seed=0))
+            session.flush()
             for table in OF_A_TEAM:
                 _fill(session, table, job.id, identity.team_id)
         return identity, job.id, dataset
@@ -180,7 +193,7 @@ def test_the_team_ends_with_its_transaction(tenants, busy_team):
     identity, job_id, _ = busy_team()
     with as_team(tenants, identity) as session:
         assert session.scalars(text("SELECT id FROM jobs")).all() == [job_id]
-    with tenants.before_any_team() as session:
+    with tenants.statements() as session:
         assert session.scalars(text("SELECT id FROM jobs")).all() == []
 
 

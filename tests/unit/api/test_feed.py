@@ -170,3 +170,35 @@ def test_an_unforeseen_error_of_a_read_ends_the_streams():
         assert await reader == []
 
     asyncio.run(scenario())
+
+
+def test_many_streams_are_woken_a_few_at_a_time():
+    """Whatever else the event loop has to do has its turn in between."""
+
+    async def scenario():
+        feeds, journal, woken = Feeds(), Journal(), 0
+        most_at_once, many = 0, 10 * feed.AT_ONCE
+
+        async def watch():
+            nonlocal woken
+            async for message in feeds.follow("job", journal.read, 0):
+                if message != HEARTBEAT:
+                    woken += 1
+
+        watchers = [asyncio.create_task(watch()) for _ in range(many)]
+        await until(lambda: feeds.streams == many and started(feeds))
+        # All have caught up, and wait.
+        await until(lambda: all(each.changed._waiters for each in feeds._feeds["job"]["events"].subscriptions))
+        journal.count = 1
+        feeds.wake("job")
+        async with asyncio.timeout(10):
+            while woken < many:
+                before = woken
+                await asyncio.sleep(0)
+                most_at_once = max(most_at_once, woken - before)
+        assert 0 < most_at_once <= feed.AT_ONCE
+        feeds.close()
+        await asyncio.gather(*watchers)
+        await feeds.wait_closed()
+
+    asyncio.run(scenario())

@@ -16,8 +16,10 @@ from trainer.spec import JobSpec
 OPERATIONS = {
     "upload_dataset", "list_datasets", "get_dataset", "list_dataset_rows", "count_tokens", "delete_dataset",
     "create_job", "validate_job", "list_jobs", "get_job", "cancel_job", "pause_job", "resume_job",
-    "clone_job", "retry_job", "delete_job", "edit_job", "download_checkpoint", "get_telemetry",
-    "get_metrics", "compare_jobs", "list_events", "list_rollouts", "list_logs", "list_checkpoints",
+    "clone_job", "retry_job", "delete_job", "edit_job", "download_checkpoint", "get_telemetry", "sign_in",
+    "create_sweep", "list_sweeps", "get_sweep", "cancel_sweep", "pause_sweep", "resume_sweep",
+    "get_metrics", "compare_jobs", "compared_clocks", "compared_runs", "common_prompts", "export_metrics",
+    "list_events", "list_rollouts", "list_logs", "list_checkpoints",
     "get_queue", "list_workers", "list_models", "list_presets", "get_me",
     "create_key", "list_keys", "revoke_key", "rotate_key", "healthz", "readyz",
     "openai_create_file", "openai_list_files", "openai_get_file", "openai_get_file_content", "openai_delete_file",

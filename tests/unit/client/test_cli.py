@@ -30,10 +30,13 @@ COMMANDS += [
     "compare",
     "checkpoints",
     "rollouts",
+    "export",
     "audit",
+    "mirror",
     "datasets",
     "keys",
     "members",
+    "sweeps",
 ]
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.metrics.curve import Curve, fit, level_shown, shown, thin
+from store.metrics.curve import Curve, aligned, fit, level_shown, shown, thin
 from store.metrics.levels import LEVELS, SPAN, Piece, cover, stored, width
 
 NUMBERS = st.integers(-5, 5) | st.floats(-1e9, 1e9, allow_nan=False)
@@ -147,3 +147,19 @@ def test_a_long_run_is_read_from_few_chunks():
 
     assert cover(0, 100_000, 99_968, 8) == [Piece(8, 0, 98_304), Piece(0, 98_304, 99_968)]
     assert max(count(steps) for steps in range(100_000, 10_000_000, 99_991)) <= 64
+
+
+@given(CURVES, st.integers(2, 60), st.integers(0, 6))
+def test_aligned_curves_keep_the_same_steps_whatever_was_thinned_before(points, most, before):
+    curve = curves(points)
+    found = aligned(curve, most)
+    assert len(found) <= most
+    if len(curve) <= most:
+        assert found == curve
+        return
+    level = fit(curve.step[0], curve.step[-1], most - 1)
+    firsts = {step >> level: step for step in reversed(curve.step)}
+    assert found.step == sorted({*firsts.values(), curve.step[-1]})
+    assert found.value == [points[step] for step in found.step]
+    if before <= level:
+        assert aligned(thin(curve, before), most, len(curve)) == found

@@ -1,0 +1,1 @@
+"""/compare/...: several jobs side by side, beside their curves (those are api.metrics's)."""

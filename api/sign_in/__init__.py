@@ -1,0 +1,1 @@
+"""POST /sign-in: an OpenID Connect ID token in, a short-lived API key out."""

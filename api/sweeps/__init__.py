@@ -1,0 +1,1 @@
+"""/sweeps: many jobs of one plan."""
