@@ -8,7 +8,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from streamlit.web import bootstrap
+from starlette.middleware import Middleware
+from streamlit.starlette import App
+
+from client.credentials import home_folder
+from dashboard.export import ROUTES
+from dashboard.kept_assets import KeptAssets
+from dashboard.return_address import ReturnAddress
 
 OPTIONS: dict[str, Any] = {
     "browser.gatherUsageStats": False,
@@ -20,6 +26,8 @@ OPTIONS: dict[str, Any] = {
     "logger.hideWelcomeMessage": True,
     "logger.level": "warning",
     "runner.magicEnabled": False,
+    # A full collection after every run costs more than the refresh of a page; Python collects by itself.
+    "runner.postScriptGC": False,
     "server.fileWatcherType": "none",
     "server.headless": True,
     "server.runOnSave": False,
@@ -28,12 +36,19 @@ OPTIONS: dict[str, Any] = {
     "theme.light.primaryColor": "#0b62b0",
     "theme.light.backgroundColor": "#ffffff",
     "theme.light.secondaryBackgroundColor": "#f4f6f9",
-    "theme.light.textColor": "#1c2230",
+    # Captions are this at 60 %, which has to be readable, too (tests/unit/dashboard/test_contrast.py).
+    "theme.light.textColor": "#0f1520",
+    "theme.light.codeTextColor": "#0f1520",
     "theme.dark.primaryColor": "#5aa9f0",
     "theme.dark.backgroundColor": "#12161d",
     "theme.dark.secondaryBackgroundColor": "#1b212b",
     "theme.dark.textColor": "#e6e9ef",
+    "theme.dark.codeTextColor": "#e6e9ef",
 }
+
+
+SECRETS = "dashboard-secrets.toml"
+"""In ASYM_HOME: Streamlit's `[auth]` section, for signing in at an identity provider (docs/security.md)."""
 
 
 def main() -> None:
@@ -41,11 +56,18 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8501)
     arguments = parser.parse_args()
-    # Streamlit takes its options by names with underscores, as its own command line does.
-    given = {**OPTIONS, "server.address": arguments.host, "server.port": arguments.port}
-    options = {name.replace(".", "_"): value for name, value in given.items()}
-    bootstrap.load_config_options(options)
-    bootstrap.run(str(Path(__file__).with_name("app.py")), False, [], options)
+    options = {
+        **OPTIONS,
+        "server.address": arguments.host,
+        "server.port": arguments.port,
+        "secrets.files": [str(home_folder() / SECRETS)],
+    }
+    app = App(
+        Path(__file__).with_name("app.py"),
+        routes=ROUTES,
+        middleware=[Middleware(KeptAssets), Middleware(ReturnAddress)],
+    )
+    app.run(config=options)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,27 @@
 """The dashboard as Streamlit runs it: sign-in, the pages, and what every page shares."""
 
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from client import Asym
 from dashboard import chart, session
-from dashboard.views import compare, platform, run, runs, submit
+from dashboard.places import PLACES
+from dashboard.views import compare, datasets, queue, run, runs, submit, sweeps, team, workers
 
-# Streamlit leaves a hand's breadth free at the top of a page.
+# Streamlit leaves a hand's breadth free at the top of a page, and writes white on the primary colour, however light
+# that is.
 PAGE_STYLE: Final = """
 <style>
 .stMainBlockContainer { padding: 3.6rem 2rem 3rem; max-width: 2200px; }
 .stMainBlockContainer h1 { font-size: 1.7rem; padding: 0.2rem 0 0.4rem; }
 .stMainBlockContainer h2 { font-size: 1.5rem; padding: 0.2rem 0; }
 .stMainBlockContainer h3 { font-size: 1.1rem; padding: 0.6rem 0 0.2rem; }
+[data-tag], [data-tag] *, [data-testid="stBaseButton-primary"]:enabled, [data-testid="stBaseButton-primary"]:enabled * {
+  color: light-dark(#ffffff, #0b1220) !important;
+}
 </style>
 """
 
@@ -24,49 +31,45 @@ def main() -> None:
     st.html(PAGE_STYLE)
     api = session.connection()
     if api is None:
-        session.sign_in()
+        # At every address, so that a link to a run leads to that run once one has signed in.
+        pages = {path: _page(path, session.sign_in) for path in PLACES}
+        st.navigation(list(pages.values()), position="hidden").run()
         return
     chart.scripts()
     _navigate(api)
 
 
+def _page(path: str, show: Callable[[], None]) -> StreamlitPage:
+    title, icon = PLACES[path]
+    return st.Page(show, title=title, url_path=path, icon=icon, default=path == "runs")
+
+
 def _navigate(api: Asym) -> None:
-    def runs_page() -> None:
-        runs.show(api, open_run)
-
-    def run_page() -> None:
-        run.show(api, open_run, compare_with, clone)
-
-    def compare_page() -> None:
-        compare.show(api)
-
-    def submit_page() -> None:
-        submit.show(api, open_run)
-
-    def datasets_page() -> None:
-        platform.show_datasets(api)
-
-    def queue_page() -> None:
-        platform.show_queue(api)
-
-    # Addresses are part of what people copy and keep: /run?job=…, /compare?jobs=…
-    runs_at = st.Page(runs_page, title="Runs", url_path="runs", icon=":material/view_list:", default=True)
-    run_at = st.Page(run_page, title="Run", url_path="run", icon=":material/show_chart:")
-    compare_at = st.Page(compare_page, title="Compare", url_path="compare", icon=":material/stacked_line_chart:")
-    submit_at = st.Page(submit_page, title="New run", url_path="submit", icon=":material/add_circle:")
-    datasets_at = st.Page(datasets_page, title="Data sets", url_path="datasets", icon=":material/database:")
-    queue_at = st.Page(queue_page, title="Queue", url_path="queue", icon=":material/dns:")
-
     def open_run(job_id: str) -> NoReturn:
-        st.switch_page(run_at, query_params={"job": job_id})
+        st.switch_page(pages["run"], query_params={"job": job_id})
 
     def compare_with(job_id: str) -> NoReturn:
-        st.switch_page(compare_at, query_params={"jobs": job_id})
+        st.switch_page(pages["compare"], query_params={"jobs": job_id})
+
+    def new_run() -> NoReturn:
+        st.switch_page(pages["submit"])
 
     def clone(job_id: str) -> NoReturn:
-        st.switch_page(submit_at, query_params={"clone": job_id})
+        st.switch_page(pages["submit"], query_params={"clone": job_id})
 
-    st.navigation([runs_at, submit_at, run_at, compare_at, datasets_at, queue_at], position="top").run()
+    shown: dict[str, Callable[[], None]] = {
+        "runs": lambda: runs.show(api, open_run, compare_with, new_run),
+        "submit": lambda: submit.show(api, open_run),
+        "run": lambda: run.show(api, open_run, compare_with, clone),
+        "compare": lambda: compare.show(api),
+        "sweeps": lambda: sweeps.show(api, open_run, compare_with),
+        "datasets": lambda: datasets.show(api),
+        "queue": lambda: queue.show(api, open_run),
+        "workers": lambda: workers.show(api),
+        "team": lambda: team.show(api),
+    }
+    pages = {path: _page(path, shown[path]) for path in PLACES}
+    st.navigation(list(pages.values()), position="top").run()
 
 
 main()

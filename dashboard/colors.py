@@ -4,7 +4,7 @@ A channel, a benchmark or a run has the same colour on every chart of the dashbo
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 Color = tuple[str, str]
 """On a light background, on a dark one."""
@@ -28,7 +28,7 @@ POLICY = GRAY
 """All rollouts together."""
 
 RUNS: tuple[Color, ...] = (BLUE, VERMILION, GREEN, PINK, YELLOW, PURPLE, INK)
-DASHES: tuple[list[int] | None, ...] = (None, [8, 4], [2, 3])
+DASHES: tuple[list[int] | None, ...] = (None, [8, 4], [2, 3], [12, 3, 2, 3])
 """More runs than colours: the colours come again with another dash."""
 BENCHMARKS: tuple[Color, ...] = (GREEN, PINK, ORANGE, PURPLE, BROWN)
 
@@ -51,18 +51,38 @@ def benchmark(index: int) -> Color:
     return BENCHMARKS[index % len(BENCHMARKS)]
 
 
-def of_runs(job_ids: Iterable[str]) -> dict[str, tuple[Color, list[int] | None]]:
-    """A (colour, dash) for each run, the same whatever is picked after it, and mostly whatever was picked before it.
+Style = tuple[Color, list[int] | None]
+"""A colour and a canvas dash pattern (None: a full line)."""
 
-    The id decides; a run whose place is taken gets the next free one.
+_STYLES: tuple[Style, ...] = tuple((color, dash) for dash in DASHES for color in RUNS)
+STYLES = len(_STYLES)
+
+
+def places(job_ids: Iterable[str], given: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Which style each run has: a number below `STYLES`.
+
+    Its id decides. Where that style is taken by a run that was there before it gets the next free one, first of the
+    full lines. Who has a style keeps it, whatever is chosen or left out later, since the page's address tells the
+    styles that are not the ids' own (`given`). More runs than styles share them.
     """
-    styles = [(color, dash) for dash in DASHES for color in RUNS]
-    taken: dict[int, str] = {}
-    given: dict[str, tuple[Color, list[int] | None]] = {}
-    for job_id in dict.fromkeys(job_ids):
-        wanted = zlib.crc32(job_id.encode()) % len(RUNS)
-        free = (place for offset in range(len(styles)) if (place := (wanted + offset) % len(styles)) not in taken)
-        place = next(free, wanted)
-        taken[place] = job_id
-        given[job_id] = styles[place]
-    return given
+    found = {job_id: place for job_id, place in (given or {}).items() if 0 <= place < STYLES}
+    wanted = list(dict.fromkeys(job_ids))
+    taken = {found[job_id] for job_id in wanted if job_id in found}
+    for job_id in wanted:
+        if job_id not in found:
+            own = own_place(job_id)
+            around = [(own + offset) % len(RUNS) for offset in range(len(RUNS))]
+            free = (row * len(RUNS) + column for row in range(len(DASHES)) for column in around)
+            found[job_id] = next((place for place in free if place not in taken), own)
+            taken.add(found[job_id])
+    return {job_id: found[job_id] for job_id in wanted}
+
+
+def own_place(job_id: str) -> int:
+    """The same in every session: not Python's hash, which differs between processes."""
+    return zlib.crc32(job_id.encode()) % len(RUNS)
+
+
+def of_runs(job_ids: Iterable[str], given: Mapping[str, int] | None = None) -> dict[str, Style]:
+    """A (colour, dash) for each run, as `places` has it."""
+    return {job_id: _STYLES[place] for job_id, place in places(job_ids, given).items()}

@@ -12,6 +12,10 @@ Columns = Mapping[str, Series]
 """Metric key -> {"step": [...], "value": [...]}; a null value is undefined there."""
 
 
+STRETCHES = 150
+"""As many points as a chart of areas can show apart."""
+
+
 def values(columns: Columns, key: str) -> tuple[list[int], list[Value]]:
     """Steps and values of one key; both empty when the run has none."""
     series = columns.get(key)
@@ -35,11 +39,13 @@ def line(
     high = _at(columns, f"{key}/high", x) if interval else None
     if low is None or high is None or all(value is None for value in low):
         low = high = None
+    keys = [key] if low is None else [key, f"{key}/low", f"{key}/high"]
     notes = None
     if note is not None:
         noted = _at(columns, note[0], x)
         notes = ["" if value is None else note[1](value) for value in noted]
-    return Line(label, color, x, y, dash=dash, points=points, low=low, high=high, notes=notes)
+        keys.append(note[0])
+    return Line(label, color, x, y, dash=dash, points=points, low=low, high=high, notes=notes, keys=keys)
 
 
 def _at(columns: Columns, key: str, steps: Sequence[int]) -> list[Value]:
@@ -52,19 +58,29 @@ def present(lines: Sequence[Line]) -> list[Line]:
     return [line for line in lines if any(value is not None for value in line.y)]
 
 
-def on_common_steps(lines: Sequence[Line]) -> list[Line]:
-    """The lines at the union of their steps, each holding its last value in between, so that they can be stacked.
+def in_stretches(lines: Sequence[Line], count: int = STRETCHES) -> list[Line]:
+    """Lines of different steps, as thinning leaves them, at the same ones: their means over `count` stretches of steps.
 
-    Thinning keeps other steps of every curve; a part that is missing at a step would let the sum fall there.
+    Where all have the same steps they are left as they are. A stretch in which one of them has no value is left out.
     """
-    steps = sorted({step for each in lines for step in each.x})
-    held = []
+    if len({tuple(each.x) for each in lines}) <= 1:
+        return list(lines)
+    ends = [step for each in lines for step in (each.x[0], each.x[-1]) if each.x]
+    low, high = min(ends), max(ends)
+    width = max((high - low + 1) / count, 1.0)
+    found: list[dict[int, list[float]]] = []
     for each in lines:
-        known = dict(zip(each.x, each.y, strict=True))
-        value: Value = None
-        filled = [value := known.get(step, value) for step in steps]
-        held.append(replace(each, x=steps, y=filled))
-    return held
+        held: dict[int, list[float]] = {}
+        for step, value in zip(each.x, each.y, strict=True):
+            if value is not None:
+                held.setdefault(int((step - low) / width), []).append(float(value))
+        found.append(held)
+    common = sorted(set.intersection(*(set(held) for held in found)))
+    middles = [round(low + (stretch + 0.5) * width) for stretch in common]
+    return [
+        replace(each, x=middles, y=[sum(held[at]) / len(held[at]) for at in common], notes=None, low=None, high=None)
+        for each, held in zip(lines, found, strict=True)
+    ]
 
 
 def last(columns: Columns, key: str) -> Value:
@@ -79,11 +95,14 @@ def first(columns: Columns, key: str) -> Value:
 def best(columns: Columns, key: str, *, lowest: bool = False) -> tuple[int, float] | None:
     """(step, value) of the highest value, or the lowest; of equals the earliest."""
     steps, found = values(columns, key)
-    pairs = [(value, step) for step, value in zip(steps, found, strict=True) if value is not None]
-    if not pairs:
+    if len(steps) != len(found):
+        raise ValueError(f"{key}: {len(steps)} steps and {len(found)} values")
+    # Whole columns by C's own loops: a page asks this of every run and metric at each refresh.
+    defined = [value for value in found if value is not None] if None in found else found
+    if not defined:
         return None
-    value, step = min(pairs) if lowest else max(pairs, key=lambda pair: (pair[0], -pair[1]))
-    return step, float(value)
+    value = min(defined) if lowest else max(defined)  # type: ignore[type-var]
+    return steps[found.index(value)], float(value)  # type: ignore[arg-type]
 
 
 def finer(overview: Columns, detail: Columns, within: tuple[int, int]) -> dict[str, Series]:

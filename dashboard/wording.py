@@ -17,9 +17,20 @@ ACTIVE = frozenset({"queued", "running", "pausing", "cancelling"})
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
+# Addresses become links after everything else, from the text as it is then: only another character in them helps.
+_ADDRESS = re.compile(r"(https?(?=://)|ftp(?=://)|www(?=\.)|(?<=\S)(?=@\S))", re.IGNORECASE)
+_JOINER = "\u2060"
+"""Has no width and breaks no line."""
+
+
 def inert(text: str) -> str:
-    """Text from a user or a model, for a place that reads Markdown: shown as it is, on one line."""
-    return _PUNCTUATION.sub(r"\\\1", " ".join(text.split()))
+    """Text from a user or a model, for a place that reads Markdown: shown as it is, on one line, addresses no links."""
+    return _PUNCTUATION.sub(r"\\\1", _ADDRESS.sub(rf"\1{_JOINER}", " ".join(text.split())))
+
+
+def inert_badge(text: str) -> str:
+    """The same for the label of `st.badge`, which escapes brackets itself."""
+    return inert(text).replace("\\[", "[").replace("\\]", "]")
 
 
 def duration(seconds: float | None) -> str:
@@ -51,6 +62,18 @@ def ago(text: str | None, now: datetime) -> str:
     return "just now" if now - then < timedelta(seconds=5) else f"{duration((now - then).total_seconds())} ago"
 
 
+def about_ago(text: str | None, now: datetime) -> str:
+    """`4 min ago`, `3 h ago`, `5 d ago`: one unit, for a narrow column."""
+    then = moment(text)
+    if then is None:
+        return NOTHING
+    seconds = max(0.0, (now - then).total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "just now"
+
+
 def clock(text: str | None, zone: tzinfo = UTC) -> str:
     """`14:03:59` in the reader's zone, with the date when it is not today's."""
     then = moment(text)
@@ -72,6 +95,13 @@ def number(value: float | None) -> str:
             if abs(value) >= size:
                 return f"{value / size:.3g}{letter}"
     return f"{value:.4g}"
+
+
+def signed(value: float | None) -> str:
+    """`+0.56`, `−1.25`, `0`."""
+    if value is None or value == 0:
+        return number(value)
+    return ("+" if value > 0 else "−") + number(abs(value))
 
 
 def percent(value: float | None) -> str:
@@ -149,6 +179,29 @@ def progress_line(job: Mapping[str, Any], now: datetime) -> str:
         parts.append(f"took {duration((finished - started).total_seconds())}")
     elif started is not None and job["status"] in ACTIVE:
         parts.append(f"started {ago(job['started_at'], now)}")
-    if job.get("attempt", 0) > 1:
-        parts.append(f"attempt {job['attempt']}")
+    told = attempt(job)
+    if told:
+        parts.append(told)
     return " · ".join(parts)
+
+
+def attempt(job: Mapping[str, Any]) -> str:
+    """`attempt 2 of 3`; empty before there is one. A pause ends an attempt, too, but only lost ones are limited."""
+    number, most = job.get("attempt", 0), job.get("max_attempts")
+    if not number:
+        return ""
+    return f"attempt {number} of {most}" if most and number <= most else f"attempt {number}"
+
+
+def origin(job: Mapping[str, Any], now: datetime) -> list[str]:
+    """Who submitted the run, when, from what, and what it used; strangers' text as it is."""
+    parts = [f"submitted by {job['owner']} {ago(job['created_at'], now)}", job["model"], job["preset"]]
+    if job.get("cloned_from"):
+        parts.append(f"cloned from {job['cloned_from']}")
+    if job.get("retry_of"):
+        parts.append(f"goes on for {job['retry_of']}")
+    if job["gpu_seconds"] > 0:
+        parts.append(f"{job['gpu_seconds'] / 3600:.2f} GPU-hours")
+    elif job["used_seconds"] > 0:
+        parts.append(f"{duration(job['used_seconds'])} on a CPU")
+    return [part for part in parts if part]

@@ -8,19 +8,23 @@
 //   title, subtitle, unit, x_label, height, log, smooth, sync, empty, y_min, y_max,
 //   kind: "lines" | "stack" | "heatmap"
 //   series: [{label, color: [light, dark], dash, points, x: [], y: [], low: [], high: [], notes: []}]
+//   spans: [{low, high, label, color, note, step, href}]   shaded stretches of x (spans.js); plane: see plane.js
 //   heatmap: {x: [], z: [[count, ...], ...]}       z[i][j]: how many groups of step x[i] had j correct rollouts
 // y may hold nulls: the metric is undefined there, and the line has a gap. Text is only ever set as textContent.
 
 const GAP = null;
+const INCREMENTS = Array.from({ length: 17 }, (_, i) => i - 4).flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
 const kept = new WeakMap(); // parentElement -> Chart
 
 function draw(component) {
-  const { parentElement, data } = component;
+  const { parentElement } = component;
   let chart = kept.get(parentElement);
+  const data = decoded(component.data, chart?.base);
   if (!chart) {
-    chart = new Chart(parentElement);
+    chart = data.kind === "plane" ? new PlaneChart(parentElement) : new Chart(parentElement);
     kept.set(parentElement, chart);
   }
+  chart.askFor = (step) => component.setTriggerValue("step", step);
   chart.update(data, component.setStateValue);
   return () => {
     chart.destroy();
@@ -121,35 +125,69 @@ class Chart {
     this.reset = element("button", "reset", "Reset zoom");
     this.reset.type = "button";
     this.reset.addEventListener("click", () => this.zoom(null));
-    this.head.append(this.title, this.reset);
+    this.head.append(this.title);
     this.plot = element("div", "plot");
     this.tooltip = element("div", "tooltip");
     this.empty = element("div", "empty");
-    this.plot.append(this.tooltip, this.empty);
-    this.root.append(this.head, this.legend, this.plot);
+    this.marks = new SpanMarks((step) => this.askFor(step));
+    this.plot.append(this.tooltip, this.empty, this.marks.root);
+    this.outsideNote = element("div", "outside");
+    this.root.append(this.head, this.legend, this.outsideNote, this.plot);
+    addTools(this);
     this.hidden = new Set(); // labels of series that the user switched off
     this.range = null; // the zoomed [from, to], or null
     charts.add(this);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.plot);
+    this.root.asymChart = this;
+    this.onScreen = false;
+    sight.observe(this.root);
   }
 
   update(data, setStateValue) {
-    this.data = data;
     this.setStateValue = setStateValue;
+    // The message of a live chart comes again with every refresh: what is new is in its tail.
+    if (data === this.base && JSON.stringify(readTheme(this.root)) === JSON.stringify(this.theme)) return;
+    if (this.base === undefined && data.zoom) this.showRange(data.zoom); // of a copied link
+    this.base = data;
+    this.receive();
+  }
+
+  // Something came: the chart's message, or points that follow it. Drawn at once only where it can be seen.
+  receive() {
+    const data = withTail(this.base);
+    this.data = data;
+    this.plot.style.minHeight = `${data.height}px`;
+    const lengths = data.kind === "heatmap" ? [data.heatmap.x.length] : data.series.map((line) => line.x.length);
+    const ends = data.kind === "heatmap" ? [data.heatmap.x.at(-1) ?? -1] : data.series.map((line) => line.x.at(-1) ?? -1);
+    this.root.dataset.steps = String(Math.max(0, ...lengths));
+    this.root.dataset.last = String(Math.max(-1, ...ends));
+    this.root.dataset.updates = String(Number(this.root.dataset.updates ?? 0) + 1);
+    this.stale = true;
+    if (this.onScreen) drawSoon(this);
+  }
+
+  draw() {
+    if (!this.stale || !this.root.isConnected) return;
+    this.stale = false;
+    const { data } = this;
     this.theme = readTheme(this.root);
     this.root.classList.toggle("dark", this.theme.dark);
     const { columns, lines } = aligned(data);
     this.lines = lines;
     this.raw = columns;
     this.columns = data.kind === "heatmap" ? heatmapColumns(data) : data.kind === "stack" ? stacked(columns) : columns;
+    this.undrawable = 0;
+    if (data.log) ({ drawn: this.columns, undrawable: this.undrawable } = positiveOnly(this.columns));
+    this.outside = null;
     this.drawHead();
+    describeTools(this);
     const steps = this.columns[0].length;
     this.empty.textContent = steps ? "" : data.empty;
     this.root.classList.toggle("without-data", steps === 0);
     const structure = JSON.stringify([
-      data.kind, data.unit, data.x_label, data.log, data.height, data.sync, data.y_min, data.y_max, data.smooth > 0,
-      this.theme, data.series.map((s) => [s.label, s.color, s.dash, s.points, Boolean(s.low)]),
+      data.kind, data.unit, data.x_label, data.log, data.log_x, data.height, data.sync, data.y_min, data.y_max, data.smooth > 0, data.clip,
+      this.theme, lanesOf(data.spans).length, data.series.map((s) => [s.label, s.color, s.dash, s.points, Boolean(s.low)]),
     ]);
     if (structure !== this.structure) {
       this.structure = structure;
@@ -158,8 +196,6 @@ class Chart {
       this.feed();
     }
     this.root.dataset.steps = String(steps);
-    this.root.dataset.last = String(steps ? this.columns[0][steps - 1] : -1);
-    this.root.dataset.updates = String(Number(this.root.dataset.updates ?? 0) + 1);
   }
 
   // Replacing the data rescales everything unless the zoom is put back in the same batch.
@@ -174,7 +210,7 @@ class Chart {
   build() {
     this.u?.destroy();
     this.u = new uPlot(this.options(), this.columns, this.plot);
-    this.plot.append(this.tooltip, this.empty);
+    this.plot.append(this.tooltip, this.empty, this.marks.root);
     this.root.dataset.builds = String(Number(this.root.dataset.builds ?? 0) + 1);
     if (this.range !== null) this.feed();
   }
@@ -188,8 +224,8 @@ class Chart {
       const show = !this.hidden.has(line.label);
       const columns = this.lines[index];
       const of = (role, extra) => (series[columns[role]] = { label: line.label, scale: "y", show, spanGaps: false, ...extra });
-      const markers = line.points ? { show: true, size: 5, fill: color, stroke: color } : { show: sparse, size: 4, fill: color };
-      of("value", { stroke: color, width: data.kind === "stack" ? 1 : 1.75, dash: line.dash, points: data.kind === "stack" ? { show: false } : markers });
+      const markers = line.points ? { show: true, size: 5, fill: color, stroke: color } : { show: sparse, filter: lonely, size: 4, fill: color };
+      of("value", { stroke: color, width: data.kind === "stack" ? 1 : data.series.length > MANY ? 1 : 1.75, dash: line.dash, points: data.kind === "stack" ? { show: false } : markers });
       if (data.kind === "stack") {
         series[columns.value].fill = color + "66";
         if (index > 0) bands.push({ series: [columns.value, this.lines[index - 1].value], fill: color + "66" });
@@ -205,21 +241,23 @@ class Chart {
     const axis = { stroke: theme.muted, font: `11px ${theme.font}`, ticks: { show: false }, border: { show: true, stroke: theme.line, width: 1 } };
     return {
       width: Math.max(this.plot.clientWidth, 100),
-      height: data.height,
-      padding: [8, 12, 0, 0],
+      height: this.height(),
+      padding: [8 + lanesOf(data.spans).length * LANE, 12, 0, 0],
       legend: { show: false },
       series,
       bands,
       scales: {
-        x: { time: false, range: (u, min, max) => widened(min, max) },
-        y: { distr: data.log ? 3 : 1, range: (u, min, max) => this.rangeY(min, max) },
+        x: data.log_x ? { time: false, distr: 3, log: 2, range: (u, min, max) => aroundLog(min, max) } : { time: data.x_label === "time", range: (u, min, max) => widened(min, max) },
+        y: { distr: data.log ? 3 : 1, range: (u, min, max) => this.rangeY(u, min, max) },
       },
       axes: [
         {
           ...axis, size: 22, grid: { show: false }, label: data.x_label, labelSize: 15, labelGap: 0, labelFont: `11px ${theme.font}`,
-          incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6],
+          incrs: INCREMENTS.filter((size) => size >= 1 || data.x_label !== "step"),
           space: 60,
           values: (u, ticks) => axisLabels(ticks, ""),
+          ...(data.x_label === "time" ? clockAxis() : {}),
+          ...(data.log_x ? { splits: (u) => u.data[0], filter: (u, splits) => splits } : {}),
         },
         {
           ...axis, scale: "y", size: (u, values) => axisWidth(u, values), grid: { stroke: theme.grid, width: 1, show: data.kind !== "heatmap" },
@@ -240,15 +278,39 @@ class Chart {
       hooks: {
         setSelect: [(u) => this.selected(u)],
         setCursor: [(u) => this.drawTooltip(u)],
-        draw: data.kind === "heatmap" ? [(u) => drawHeatmap(u, this.data, theme)] : [],
+        drawClear: [(u) => drawSpans(u, this.data.spans, theme)],
+        drawAxes: [(u) => drawZero(u, theme)],
+        draw: [(u) => this.marks.place(u, this.data.spans, theme), data.kind === "heatmap" ? (u) => drawHeatmap(u, this.data, theme) : (u) => this.markOutside(u)],
       },
     };
   }
 
-  rangeY(min, max) {
+  // The axis without its outliers, where that is asked for and changes something.
+  clipped(u) {
+    if (!(this.data.clip > 0) || this.data.kind !== "lines") return null;
+    const points = inView(this);
+    const limits = quantileLimits(points.map(({ value }) => value), this.data.clip);
+    this.outside = limits && outsideOf(points, ...this.padded(...limits));
+    return limits;
+  }
+
+  padded(low, high) {
+    if (this.data.log) return [low / 1.1, high * 1.1];
+    const pad = (high - low) * 0.06;
+    return [low - pad, high + pad];
+  }
+
+  markOutside(u) {
+    if (this.outside) drawOutside(u, this.outside, (index) => this.data.series[index].color[this.theme.dark ? 1 : 0]);
+    this.outsideNote.textContent = outsideText(this.outside, this.undrawable);
+  }
+
+  rangeY(u, min, max) {
     const { data } = this;
     if (data.kind === "heatmap") return [-0.5, heatmapRows(data) - 0.5];
     if (min === null || max === null) return data.log ? [0.1, 1] : [data.y_min ?? 0, data.y_max ?? 1];
+    const limits = this.clipped(u);
+    if (limits) return this.padded(...limits);
     if (data.log) return uPlot.rangeLog(min, max, 10, false);
     // A constant, give or take the rounding of an average, is a flat line and not a mountain range.
     const flat = max - min <= 1e-6 * Math.max(Math.abs(min), Math.abs(max));
@@ -273,7 +335,8 @@ class Chart {
   zoom(range) {
     const group = [...charts].filter((chart) => chart === this || (this.data.sync && chart.data.sync === this.data.sync));
     for (const chart of group) chart.showRange(range);
-    this.setStateValue("range", range === null ? null : [Math.floor(range[0]), Math.ceil(range[1])]);
+    const whole = this.data.x_label === "step";
+    this.setStateValue("range", range && (whole ? [Math.floor(range[0]), Math.ceil(range[1])] : range));
   }
 
   showRange(range) {
@@ -288,29 +351,43 @@ class Chart {
 
   drawHead() {
     const { data } = this;
-    this.title.replaceChildren(element("span", "name", data.title), element("span", "subtitle", data.subtitle));
-    const chips = data.series.map((line, index) => {
-      const chip = element("button", "chip");
-      chip.type = "button";
+    const looks = JSON.stringify([data.title, data.subtitle, data.kind, this.theme.dark, data.series.map((line) => [line.label, line.color, line.dash])]);
+    // Made anew only when they are others: a refresh must not take the focus from a chip, or a click that is half done.
+    if (looks !== this.looks) {
+      this.looks = looks;
+      this.title.replaceChildren(element("span", "name", data.title), element("span", "subtitle", data.subtitle));
+      this.chips = data.series.map((line) => this.chip(line));
+      this.legend.replaceChildren(...this.chips.map(({ chip }) => chip));
+    }
+    data.series.forEach((line, index) => {
+      const { chip, last } = this.chips[index];
       chip.classList.toggle("off", this.hidden.has(line.label));
-      chip.title = "Click to hide or show; double-click to show this one alone";
-      const mark = element("span", "mark");
-      mark.style.borderTopColor = line.color[this.theme.dark ? 1 : 0];
-      mark.style.borderTopStyle = line.dash ? "dashed" : "solid";
-      chip.append(mark, element("span", "", line.label));
-      const last = line.y.findLast((value) => value !== null);
-      // Over time the newest value is the one to read; over k there is no newest.
-      if (last !== undefined && data.x_label === "step") chip.append(element("span", "last", formatNumber(last, data.unit)));
-      chip.addEventListener("click", () => this.toggle(new Set([...this.hidden].includes(line.label) ? [...this.hidden].filter((l) => l !== line.label) : [...this.hidden, line.label])));
-      chip.addEventListener("dblclick", () => this.toggle(new Set(data.series.map((s) => s.label).filter((l) => l !== line.label))));
-      return chip;
+      chip.setAttribute("aria-pressed", String(!this.hidden.has(line.label)));
+      // Over time the newest value is the one to read, undefined told as it is; over k there is no newest.
+      const newest = line.y[line.y.length - 1];
+      last.hidden = newest === undefined || data.x_label === "k";
+      last.textContent = formatNumber(newest, data.unit);
     });
-    this.legend.replaceChildren(...chips);
-    if (data.kind === "heatmap") this.legend.append(heatmapKey(data, this.theme));
+    if (data.kind === "heatmap") this.legend.replaceChildren(heatmapKey(data, this.theme));
+  }
+
+  chip(line) {
+    const chip = element("button", "chip");
+    chip.type = "button";
+    chip.title = "Click to hide or show; double-click to show this one alone";
+    const mark = element("span", "mark");
+    mark.style.borderTopColor = line.color[this.theme.dark ? 1 : 0];
+    mark.style.borderTopStyle = line.dash ? "dashed" : "solid";
+    const last = element("span", "last");
+    chip.append(mark, element("span", "", line.label), last);
+    chip.addEventListener("click", () => this.toggle(this.hidden.has(line.label) ? new Set([...this.hidden].filter((label) => label !== line.label)) : new Set([...this.hidden, line.label])));
+    chip.addEventListener("dblclick", () => this.toggle(new Set(this.data.series.map((each) => each.label).filter((label) => label !== line.label))));
+    return { chip, last };
   }
 
   toggle(hidden) {
     this.hidden = hidden;
+    if (!this.u) return;
     this.u.batch(() => {
       this.data.series.forEach((line, index) => {
         for (const column of Object.values(this.lines[index])) this.u.setSeries(column, { show: !hidden.has(line.label) });
@@ -326,8 +403,8 @@ class Chart {
       this.tooltip.style.display = "none";
       return;
     }
-    const rows = this.data.kind === "heatmap" ? heatmapNotes(this.data, idx) : this.lineNotes(idxs);
-    this.tooltip.replaceChildren(element("div", "at", `${this.data.x_label} ${formatNumber(this.columns[0][idx], "")}`), ...rows);
+    const rows = this.data.kind === "heatmap" ? heatmapNotes(this.data, idx) : fewest(this.lineNotes(idxs));
+    this.tooltip.replaceChildren(element("div", "at", this.data.x_label === "time" ? clockText(this.columns[0][idx]) : `${this.data.x_label} ${formatNumber(this.columns[0][idx], "")}`), ...rows);
     this.tooltip.style.display = "block";
     const box = u.over.getBoundingClientRect();
     const origin = this.plot.getBoundingClientRect();
@@ -361,11 +438,18 @@ class Chart {
 
   resize() {
     const width = this.plot.clientWidth;
-    if (this.u && width > 0 && width !== this.u.width) this.u.setSize({ width, height: this.data.height });
+    if (this.u && width > 0 && width !== this.u.width) this.u.setSize({ width, height: this.height() });
+  }
+
+  // Names of spans stand above the plotting area, which keeps its own height.
+  height() {
+    return this.data.height + lanesOf(this.data.spans).length * LANE;
   }
 
   destroy() {
     charts.delete(this);
+    waiting.delete(this);
+    sight.unobserve(this.root);
     this.observer.disconnect();
     this.u?.destroy();
     this.root.remove();
@@ -374,13 +458,48 @@ class Chart {
 
 // ---- details of lines ----
 
+const MOST_NOTES = 24;
+const MANY = 8; // lines, from where on thinner ones tell more; and one of a pixel is drawn five times as fast without a GPU
+
+// A tooltip that is taller than the screen tells less than one that says how much it leaves out.
+function fewest(rows) {
+  return rows.length <= MOST_NOTES ? rows : [...rows.slice(0, MOST_NOTES), element("div", "note", `and ${rows.length - MOST_NOTES} more`)];
+}
+
 function sparse(u, seriesIndex, first, last) {
   return last - first < 40;
+}
+
+// A value between two gaps has no line to be seen by: it gets a point.
+function lonely(u, seriesIndex, show) {
+  if (show) return null;
+  const column = u.data[seriesIndex];
+  const [from, to] = u.series[0].idxs;
+  const found = [];
+  let before = null; // the value before this one, steps without any left out
+  let candidate = -1;
+  for (let i = from; i <= to; i++) {
+    if (column[i] === undefined) continue;
+    if (column[i] === null) {
+      if (candidate >= 0) found.push(candidate);
+      candidate = -1;
+    } else candidate = before === null ? i : -1;
+    before = column[i];
+  }
+  if (candidate >= 0) found.push(candidate);
+  return found.length ? found : null;
 }
 
 function widened(min, max) {
   if (min === null || max === null) return [0, 1];
   return min === max ? [min - 1, max + 1] : [min, max];
+}
+
+// The ends of a logarithmic axis: a little beyond the first and the last point, which would be cut in half on the edge.
+function aroundLog(min, max) {
+  if (min === null || max === null) return [1, 2];
+  const beyond = min === max ? 2 : (max / min) ** 0.04;
+  return [min / beyond, max * beyond];
 }
 
 function axisWidth(u, values) {
@@ -493,6 +612,8 @@ function readTheme(node) {
   const dark = r * 0.299 + g * 0.587 + b * 0.114 < 128;
   return {
     dark,
+    background,
+    text: read("--st-text-color", dark ? "#e6e9ef" : "#1c2230"),
     font: read("--st-font", "sans-serif"),
     muted: dark ? "#a3a8b4" : "#5c6270",
     line: dark ? "#454b58" : "#c9ced8",

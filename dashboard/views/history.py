@@ -1,4 +1,9 @@
-"""What happened to a run: its events, checkpoints and log lines. Fetched as they come, never twice."""
+"""What happened to a run: its events, checkpoints and log lines. Fetched as they come, never twice.
+
+The journal's entries of steps are left out: what they say is in the metrics. Of the log the newest lines are fetched
+first and then what comes; it is shown in blocks, of which only the last one changes, so that a refresh sends the
+browser few lines that it has.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +17,16 @@ from dashboard.live import Feed
 
 KEPT = 5000
 """Newest entries held per run; older ones are with the API."""
-LOG_LINES = 400
+COURSE = ("message", "state")
+"""Types of events that tell what befell a run: few, however long it is."""
+TOLD = (*COURSE, "preflight", "eval", "checkpoint")
+"""Types of events that are shown."""
+LOG_LINES = 1000
+"""Newest lines on the page, about; `asym logs` has them all."""
+BLOCK = 200
+"""Lines of a block. Blocks begin at the same lines at every refresh."""
+FITTING = 20
+"""So many lines need no scrolling."""
 LEVELS = ("info", "warning", "error")
 LEVEL_COLORS = ("gray", "orange", "red")
 
@@ -20,22 +34,63 @@ LEVEL_COLORS = ("gray", "orange", "red")
 def show(api: Asym, job_id: str) -> None:
     with live.api_trouble():
         feed = Feed(api)
-        events = _newer(feed, "events", job_id, lambda api, after: api.events(job_id, after=after, limit=500))
-        lines = _newer(feed, "logs", job_id, lambda api, after: api.logs(job_id, after=after, limit=500))
+        found = events(feed, job_id, TOLD)
+        blocks = log_blocks(_log(feed, job_id))
         checkpoints = feed.get(f"checkpoints/{job_id}", lambda api: api.checkpoints(job_id))
         feed.tell()
         zone = ZoneInfo(st.context.timezone or "UTC")
-        st.subheader("Events", anchor=False)
-        _events([event for event in events if event["type"] != "step"], zone)
-        if checkpoints:
+        left, right = st.columns([3, 2], gap="medium")
+        with left:
+            st.subheader("Events", anchor=False)
+            _events(found, zone)
+        with right:
             st.subheader("Checkpoints", anchor=False)
-            _checkpoints(checkpoints, zone)
+            if checkpoints:
+                _checkpoints(checkpoints, zone)
+            else:
+                st.text("None yet.")
         st.subheader("Log", anchor=False)
-        if lines:
-            text = "\n".join(line["line"] for line in lines[-LOG_LINES:])
-            st.code(text, language=None, wrap_lines=True, height=420)
-        else:
+        if not blocks:
             st.text("No line yet.")
+            return
+        long = sum(map(len, blocks)) > FITTING
+        with st.container(height=520 if long else "content", border=long, autoscroll=long, gap=None):
+            for block in blocks:
+                st.code("\n".join(block), language=None, wrap_lines=True)
+
+
+def events(feed: Feed, job_id: str, types: Sequence[str] = COURSE) -> list[Mapping[str, Any]]:
+    """The run's journal, its entries of these types, oldest first."""
+
+    def fetch(api: Asym, after: int) -> Mapping[str, Any]:
+        return api.events(job_id, after=after, limit=1000, types=types)
+
+    return _newer(feed, f"events/{len(types)}", job_id, fetch)
+
+
+def _log(feed: Feed, job_id: str) -> list[Mapping[str, Any]]:
+    """The newest lines when they are first looked at, and whatever has come since."""
+
+    def fetch(api: Asym, after: int) -> Mapping[str, Any]:
+        return api.logs(job_id, after=after, limit=1000) if after else api.logs(job_id, tail=LOG_LINES)
+
+    return _newer(feed, "logs", job_id, fetch)
+
+
+def log_blocks(lines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The lines in blocks of `BLOCK`, counted from the first that is held, the oldest blocks left out.
+
+    A change of attempt is told between its lines.
+    """
+    shown: list[str] = []
+    attempt = None
+    for line in lines:
+        if attempt is not None and line["attempt"] != attempt:
+            shown.append(f"──────── attempt {line['attempt']} ────────")
+        attempt = line["attempt"]
+        shown.append(line["line"])
+    blocks = [shown[start : start + BLOCK] for start in range(0, len(shown), BLOCK)]
+    return blocks[-(LOG_LINES // BLOCK + 1) :]
 
 
 def _newer(
@@ -51,7 +106,9 @@ def _newer(
         kept.extend(fresh)
         if not fresh or not page["has_more"]:
             break
-    del kept[:-KEPT]
+    if len(kept) > KEPT:
+        # By whole blocks, so that those that stay begin where they did.
+        del kept[: (len(kept) - KEPT + BLOCK - 1) // BLOCK * BLOCK]
     return kept
 
 
@@ -76,10 +133,10 @@ def _events(events: list[Mapping[str, Any]], zone: ZoneInfo) -> None:
         height=min(35 * (len(rows) + 1) + 3, 360),
         key="events-table",
         column_config={
-            "at": config.TextColumn("Time", width=120),
-            "level": config.MultiselectColumn("Level", options=LEVELS, color=LEVEL_COLORS, width=80),
-            "type": config.TextColumn("Type", width=90),
-            "message": config.TextColumn("Message", width=700),
+            "at": config.TextColumn("Time", width=76),
+            "level": config.MultiselectColumn("Level", options=LEVELS, color=LEVEL_COLORS, width=76),
+            "type": config.TextColumn("Type", width=84),
+            "message": config.TextColumn("Message", width=410),
             "attempt": config.NumberColumn("Attempt", width=70),
         },
     )
@@ -107,11 +164,11 @@ def _checkpoints(checkpoints: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> No
         hide_index=True,
         height=min(35 * (len(rows) + 1) + 3, 250),
         column_config={
-            "step": config.NumberColumn("Step", width=80),
-            "written": config.TextColumn("Written", width=130),
-            "size": config.TextColumn("Size", width=90),
-            "score": config.NumberColumn("Score", width=90, format="%.4f", help="Value of checkpoint.keep_best there"),
-            "attempt": config.NumberColumn("Attempt", width=80),
-            "kept": config.TextColumn("State", width=90),
+            "step": config.NumberColumn("Step", width=56),
+            "written": config.TextColumn("Written", width=84),
+            "size": config.TextColumn("Size", width=78),
+            "score": config.NumberColumn("Score", width=72, format="%.4f", help="Value of checkpoint.keep_best there"),
+            "attempt": config.NumberColumn("Attempt", width=66),
+            "kept": config.TextColumn("State", width=92),
         },
     )

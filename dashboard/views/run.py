@@ -1,36 +1,43 @@
-"""One run: where it stands, what it learns, what it explores, and what it says."""
+"""One run: where it stands, what it learns, what it explores, and what it says.
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+Of its sections only the one on screen is asked for and mounted; one request a tick brings what is new of its curves and
+of those that the alerts are read from, another what is new in the run's journal.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn, TypeAlias
+from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 import yaml
 from streamlit.delta_generator import DeltaGenerator
 
 from client import Asym
-from dashboard import chart, curves, live, panels, wording
+from dashboard import alerts, curves, export, live, panels, timeline, verdict, wording
+from dashboard.alerts import Alert
+from dashboard.chart import Chart
+from dashboard.chart.live import Sender
 from dashboard.differences import in_order
+from dashboard.kept_curves import Question, up_to_date
 from dashboard.live import Feed
-from dashboard.views import history, rollouts
+from dashboard.panels import coverage, system
+from dashboard.panels.section import Subject, benchmarks
+from dashboard.views import history, rollouts, run_header
+from dashboard.views.run_header import OpenRun
 
 MAX_POINTS = 600
 """Points per curve: more than a chart half a screen wide has columns of pixels."""
 SECTIONS = (*panels.SECTIONS, "Rollouts", "Events", "Config")
-BADGES: dict[str, tuple[Any, str]] = {
-    "queued": ("gray", ":material/hourglass_empty:"),
-    "running": ("blue", ":material/play_arrow:"),
-    "pausing": ("orange", ":material/pause:"),
-    "paused": ("orange", ":material/pause:"),
-    "cancelling": ("orange", ":material/cancel:"),
-    "cancelled": ("gray", ":material/cancel:"),
-    "succeeded": ("green", ":material/check:"),
-    "failed": ("red", ":material/error:"),
+ONCE_CALLED = {"Learning": "Overview", "Throughput": "System"}
+"""Sections of links that were copied before they were called as now."""
+ALERTS_SHOWN = 6
+STATE = "asym_run"
+TONES: dict[str, tuple[Any, str]] = {
+    "good": ("green", ":material/trending_up:"),
+    "bad": ("red", ":material/warning:"),
+    "plain": ("gray", ":material/info:"),
 }
-
-
-OpenRun: TypeAlias = Callable[[str], NoReturn]
 
 
 def show(api: Asym, open_run: OpenRun, compare_with: Callable[[str], None], clone: Callable[[str], None]) -> None:
@@ -42,13 +49,15 @@ def show(api: Asym, open_run: OpenRun, compare_with: Callable[[str], None], clon
         feed = Feed(api)
         job = feed.get(f"job/{job_id}", lambda api: api.job(job_id))
         every = _every(job["status"])
-        _title(api, job, open_run, compare_with, clone)
-        st.fragment(run_every=every)(_state)(api, job_id, job["status"])
-        left, right = st.columns([4, 1.2], vertical_alignment="bottom")
+        run_header.title(api, job, open_run, compare_with, clone)
+        st.fragment(run_every=every)(run_header.state)(api, job_id, job["status"])
+        left, right = st.columns([5, 1.2], vertical_alignment="bottom")
+        asked = st.query_params.get("section", "")
+        # Set beforehand, since an alert may ask for another one, and a widget has a default or a value of its own.
+        st.session_state.setdefault("section", ONCE_CALLED.get(asked, asked if asked in SECTIONS else SECTIONS[0]))
         section = left.segmented_control(
             "Section",
             SECTIONS,
-            default=SECTIONS[0],
             required=True,
             key="section",
             bind="query-params",
@@ -63,100 +72,21 @@ def _every(status: str) -> float | None:
     return live.IDLE if status == "paused" else None
 
 
-def _title(
-    api: Asym,
-    job: Mapping[str, Any],
-    open_run: OpenRun,
-    compare_with: Callable[[str], None],
-    clone: Callable[[str], None],
-) -> None:
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        st.header(wording.inert(job["name"]), anchor=False, width="content")
-        with st.container(horizontal=True, width="content"):
-            for action in _actions(job["status"]):
-                if st.button(action.capitalize(), key=f"do-{action}", icon=ACTION_ICONS[action]):
-                    _confirm(api, job["id"], job["name"], action, open_run)
-            if st.button("Clone", icon=":material/content_copy:"):
-                clone(job["id"])
-            if st.button("Compare", icon=":material/stacked_line_chart:"):
-                compare_with(job["id"])
-
-
-def _actions(status: str) -> list[str]:
-    if status in ("queued", "running"):
-        return ["pause", "cancel"]
-    if status in ("pausing", "paused"):
-        return ["resume", "cancel"]
-    return ["retry"] if status in ("failed", "cancelled") else []
-
-
-ACTION_ICONS = {
-    "pause": ":material/pause:",
-    "resume": ":material/play_arrow:",
-    "cancel": ":material/cancel:",
-    "retry": ":material/replay:",
-}
-CONSEQUENCES = {
-    "pause": "It writes a checkpoint after the step in hand and frees its GPUs. It can be resumed.",
-    "resume": "It goes back to the queue and goes on from its last checkpoint.",
-    "cancel": "It stops after the step in hand. What it learned up to its last checkpoint can be retried from there.",
-    "retry": "A new run goes on from its last checkpoint, with its metrics up to there. This one stays as it is.",
-}
-
-
-@st.dialog("Please confirm")
-def _confirm(api: Asym, job_id: str, name: str, action: str, open_run: OpenRun) -> None:
-    st.write(f"**{action.capitalize()} {wording.inert(name)}?**")
-    st.code(job_id, language=None)
-    st.write(CONSEQUENCES[action])
-    if st.button(f"{action.capitalize()} this run", type="primary", key=f"confirm-{action}"):
-        with live.api_trouble():
-            ask = {"pause": api.pause, "resume": api.resume, "cancel": api.cancel, "retry": api.retry}[action]
-            now = ask(job_id)
-            if now["id"] != job_id:
-                open_run(now["id"])
-            st.rerun()
-
-
-def _state(api: Asym, job_id: str, shown: str) -> None:
-    """The line under the name. Part of the page that repeats itself while the run may change."""
-    with live.api_trouble():
-        feed = Feed(api)
-        job = feed.get(f"job/{job_id}", lambda api: api.job(job_id))
-        if job["status"] != shown:
-            st.rerun()  # the buttons, and how often to look, depend on the status
-        color, icon = BADGES[job["status"]]
-        feed.tell()
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.badge(job["status"], color=color, icon=icon)
-            st.text(wording.progress_line(job, datetime.now(UTC)))
-            st.caption(f"`{job['id']}`", width="content")
-        progress = job["progress"]
-        if job["status"] in wording.ACTIVE | {"paused"} and progress["steps"]:
-            st.progress(min(1.0, progress["step"] / progress["steps"]))
-        if job["preflight"]:
-            st.caption(f"Before step 1: {wording.inert(job['preflight']['summary'])}")
-        if job["failure"]:
-            _failure(job["failure"])
-        if job["pause_reason"]:
-            st.warning(
-                f"paused by the platform: {wording.inert(job['pause_reason']['message'])}", icon=":material/pause:"
-            )
-
-
-def _failure(failure: Mapping[str, Any]) -> None:
-    whose = "in the run itself: retrying gives the same" if failure["kind"] == "user" else "in the infrastructure"
-    st.error(f"**{wording.inert(failure['code'])}**, {whose}", icon=":material/error:")
-    st.code("\n".join([failure["message"], *failure.get("evidence", [])]), language=None, wrap_lines=True)
-
-
 def _section(api: Asym, job: Mapping[str, Any], section: str, every: float | None, corner: DeltaGenerator) -> None:
     job_id, spec = job["id"], job["spec"]
     if section in panels.SECTIONS:
-        smooth = 0.0
-        if section != "Throughput":
-            smooth = corner.slider("Smoothing", 0.0, 0.95, 0.0, 0.05, key="smooth", bind="query-params", format="%.2f")
-        st.fragment(run_every=every)(_charts)(api, job_id, spec, section, smooth)
+        smooth = corner.slider(
+            "Smoothing",
+            0.0,
+            0.95,
+            0.0,
+            0.05,
+            key="smooth",
+            bind="query-params",
+            format="smoothing %.2f",
+            label_visibility="collapsed",
+        )
+        st.fragment(run_every=every)(_charts)(api, job, section, smooth)
     elif section == "Rollouts":
         rollouts.show(api, job)
     elif section == "Events":
@@ -168,20 +98,116 @@ def _section(api: Asym, job: Mapping[str, Any], section: str, every: float | Non
         st.code(text, language="yaml")
 
 
-def _charts(api: Asym, job_id: str, spec: Mapping[str, Any], section: str, smooth: float) -> None:
+def _charts(api: Asym, job: Mapping[str, Any], section: str, smooth: float) -> None:
+    job_id, spec = job["id"], job["spec"]
     with live.api_trouble():
         feed = Feed(api)
-        columns = _columns(feed, job_id, panels.SECTIONS[section].keys(spec), section)
+        if section == "Overview":
+            # Its verdict tells where the run stands now.
+            job = feed.get(f"job/{job_id}", lambda api: api.job(job_id))
+        columns = _columns(feed, job_id, [*panels.SECTIONS[section].keys(spec), *alerts.KEYS])
+        events = history.events(feed, job_id)
         feed.tell()
-        drawn = panels.SECTIONS[section].charts(columns, spec)
-        cells: list[Any] = []
+        found = alerts.found(columns, events)
+        # In one place of the page, whatever is in it: an element more would move the charts, and so mount them anew.
+        with st.container():
+            if section == "Overview":
+                _verdict(job, columns, found)
+                if found or job["progress"]["step"] > 0:
+                    _alerts(job_id, found)
+            chosen = _chosen_steps(columns, spec) if section == "Coverage" else ()
+        moments = sorted(system.clock(columns).values()) if section == "System" else ()
+        subject = Subject(spec, chosen, timeline.periods(events, moments))
+        drawn = alerts.shade(panels.SECTIONS[section].charts(columns, subject), found, partial(_address, job_id))
+        _draw(api, job_id, section, drawn, smooth)
+        if st.session_state.pop("run-moved", False):
+            st.rerun()  # to the section that was asked for from within this one
+
+
+def _draw(api: Asym, job_id: str, section: str, drawn: Mapping[str, Chart], smooth: float) -> None:
+    state = st.session_state.setdefault(STATE, {})
+    sender: Sender = state.setdefault("sender", Sender())
+    cells: list[Any] = []
+    with sender.refresh(key="run-tails") as refresh:
         for name, panel in drawn.items():
             if not cells:
                 cells = list(st.columns(2, gap="medium"))
             key = f"chart-{job_id}-{section}-{name}"
-            ready = panels.finished(panel, smooth=smooth, sync=job_id)
+            csv = export.address(api, [job_id], panel.metrics, state.setdefault("exports", {})) if panel.metrics else ""
+            ready = panels.finished(panel, smooth=smooth, sync=job_id, csv=csv)
+            zoomed = partial(_zoomed, job_id, key) if ready.sync == job_id else None
             with cells.pop(0):
-                chart.show(ready, key=key, on_range=partial(_zoomed, job_id, key) if ready.sync else None)
+                refresh.show(ready, key=key, on_range=zoomed, on_step=partial(_step_clicked, job_id, key))
+
+
+def _verdict(job: Mapping[str, Any], columns: curves.Columns, found: Sequence[Alert]) -> None:
+    told = verdict.verdict(job, columns, found, [(name, ks[0]) for name, ks in benchmarks(job["spec"])])
+    for cell, sentence in zip(st.columns(len(told), gap="small"), told, strict=True):
+        color, icon = TONES[sentence.tone]
+        with cell.container(border=True, height="stretch", gap="xsmall"):
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.caption(sentence.about, width="content")
+                st.badge(sentence.head, color=color, icon=icon)
+            st.text(sentence.text)
+
+
+def _alerts(job_id: str, found: Sequence[Alert]) -> None:
+    """Newest first. Their messages come from a trainer."""
+    if not found:
+        st.caption(
+            "No alert: nothing that is measured of entropy, gradients, truncation and the engine is out of bounds."
+        )
+    for alert in list(reversed(found))[:ALERTS_SHOWN]:
+        what, said, way = st.columns([1.3, 6, 1.4], vertical_alignment="center")
+        what.badge(wording.inert_badge(alert.title), color="orange", icon=":material/warning:")
+        said.caption(wording.inert(" · ".join(part for part in (alert.where, alert.message) if part)))
+        if alert.step is not None:
+            way.button(
+                f"Rollouts of step {alert.step}",
+                key=f"alert-{alert.code}-{alert.first}",
+                icon=":material/arrow_forward:",
+                type="tertiary",
+                on_click=_to_rollouts,
+                args=(job_id, alert.step),
+            )
+    if len(found) > ALERTS_SHOWN:
+        st.caption(f"and {len(found) - ALERTS_SHOWN} earlier ones; the charts show them all.")
+
+
+def _address(job_id: str, step: int) -> str:
+    """Of a step's rollouts: what the existing page reads."""
+    return "run?" + urlencode({"job": job_id, "section": "Rollouts", "step": step})
+
+
+def _step_clicked(job_id: str, key: str) -> None:
+    step = (st.session_state.get(key) or {}).get("step")
+    if step is not None:
+        _to_rollouts(job_id, int(step))
+
+
+def _to_rollouts(job_id: str, step: int) -> None:
+    st.session_state["section"] = "Rollouts"
+    st.session_state.pop(f"rollout-step-{job_id}", None)
+    st.query_params["step"] = str(step)
+    st.session_state["run-moved"] = True
+
+
+def _chosen_steps(columns: curves.Columns, spec: Mapping[str, Any]) -> list[int]:
+    measured = coverage.evaluated(columns, spec)
+    if not measured:
+        return []
+    return [
+        int(step)
+        for step in st.multiselect(
+            "Steps to lay over one another",
+            measured,
+            key="at",
+            bind="query-params",
+            max_selections=coverage.MOST_STEPS,
+            placeholder="The first and the newest evaluation",
+            width=520,
+        )
+    ]
 
 
 def _zoomed(job_id: str, key: str) -> None:
@@ -189,17 +215,14 @@ def _zoomed(job_id: str, key: str) -> None:
     st.session_state[f"range/{job_id}"] = state.get("range")
 
 
-def _columns(feed: Feed, job_id: str, keys: list[str], section: str) -> curves.Columns:
+def _columns(feed: Feed, job_id: str, keys: Sequence[str]) -> curves.Columns:
     """The section's curves, thinned out by the API; where the user has zoomed in on a long run, at full detail."""
-    overview = feed.get(f"metrics/{job_id}/{section}", lambda api: api.metrics(job_id, keys, max_points=MAX_POINTS))[
-        "keys"
-    ]
+    state = st.session_state.setdefault(STATE, {})
+    asked = tuple(dict.fromkeys(keys))
+    overview = up_to_date(feed, state, "curves", Question((job_id,), asked, MAX_POINTS)).columns.get(job_id, {})
     zoomed = st.session_state.get(f"range/{job_id}")
     if not zoomed or all(len(series["step"]) == 0 or series["step"][-1] <= MAX_POINTS for series in overview.values()):
         return overview
-    low, high = max(0, int(zoomed[0])), max(0, int(zoomed[1]))
-    detail = feed.get(
-        f"metrics/{job_id}/{section}/{low}-{high}",
-        lambda api: api.metrics(job_id, keys, from_step=low, to_step=high, max_points=MAX_POINTS),
-    )["keys"]
-    return curves.finer(overview, detail, (low, high))
+    within = (max(0, int(zoomed[0])), max(0, int(zoomed[1])))
+    detail = up_to_date(feed, state, "detail", Question((job_id,), asked, MAX_POINTS, steps=within))
+    return curves.finer(overview, detail.columns.get(job_id, {}), within)

@@ -1,149 +1,286 @@
-"""The runs of the team, newest first: how far each is, how it does, and both entropies at a glance."""
+"""The runs of the team: how far each is, how it does, both entropies at a glance. The address holds the whole view.
 
+What is filtered, sorted and searched is every run there is, by the API; what is shown of them is a page that grows.
+A refresh costs one request for the jobs, one for the curves of those that may have changed, and one each where runs
+are pinned or queued: never one per run.
+"""
+
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import streamlit as st
 
 from client import Asym
-from dashboard import curves, live, wording
+from dashboard import curves, live, run_table, wording
 from dashboard.live import Feed
 
 STATUSES = ("queued", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed")
 STATUS_COLORS = ("gray", "blue", "blue", "orange", "orange", "gray", "green", "red")
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
 ROWS = 50
-LABEL = 8
-"""Characters of an id's random end that stand for it on its button."""
+MOST_ROWS = 1000
+"""As many as the API lists in one answer; whoever wants others filters."""
 COMPARABLE = 50
 """How many runs one GET /compare may name."""
+QUEUE_LOOKED_AT = 200
+MOST_PINS = 20
 SPARK_POINTS = 40
-ACCURACY, INFORMATIVE, SPURIOUS = KEYS = ("group/accuracy", "entropy/informative", "entropy/spurious")
+JUST_NOW = 1.0
+"""Seconds for which the answer that the filters were made of serves the table, too."""
 
 OpenRun = Callable[[str], NoReturn]
 
 
-def show(api: Asym, open_run: OpenRun) -> None:
+@dataclass(frozen=True)
+class Question:
+    """Which runs are asked for, in the API's terms."""
+
+    status: tuple[str, ...]
+    owner: str | None
+    tags: tuple[str, ...]
+    text: str | None
+    sort: str
+    rows: int
+
+    @property
+    def filtered(self) -> bool:
+        return bool(self.status or self.owner or self.tags or self.text)
+
+    def ask(self, api: Asym) -> dict[str, Any]:
+        return dict(
+            api.jobs_page(
+                status=list(self.status) or None,  # type: ignore[arg-type]
+                owner=self.owner,
+                tags=self.tags,
+                text=self.text,
+                sort=self.sort,
+                limit=self.rows,
+            )
+        )
+
+
+def show(api: Asym, open_run: OpenRun, compare: Callable[[str], None], new_run: Callable[[], None]) -> None:
     st.title("Runs")
-    left, right, _ = st.columns([2, 3, 4])
-    status = left.selectbox(
-        "Status", ["any status", *STATUSES], key="status", bind="query-params", label_visibility="collapsed"
-    )
-    search = right.text_input(
-        "Search",
-        key="q",
-        bind="query-params",
-        placeholder="Search name, model or id",
-        label_visibility="collapsed",
-        icon=":material/search:",
-    )
+    with live.api_trouble():
+        _look_around(api)
+        question, columns = _controls()
+        busy = bool(st.session_state.setdefault("runs-busy", True))
+        every = live.TICK if busy else live.IDLE
+        st.fragment(run_every=every)(_table)(api, question, columns, open_run, compare, new_run)
+
+
+def _look_around(api: Asym) -> None:
+    """Whom and what one may filter for is known from runs that were seen: at first from the newest ones."""
+    if "runs-owners" not in st.session_state:
+        st.session_state["runs-owners"], st.session_state["runs-tags"] = {}, {}
+        newest = Question((), None, (), None, run_table.ORDERS["newest"], ROWS)
+        _page(Feed(api), newest)
+
+
+def _controls() -> tuple[Question, list[str]]:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        text = st.text_input(
+            "Search",
+            key="q",
+            bind="query-params",
+            placeholder="Words of name or notes",
+            icon=":material/search:",
+            width=230,
+        )
+        status = st.multiselect("Status", STATUSES, key="status", bind="query-params", placeholder="Any", width=230)
+        owner = _owner()
+        tags = st.multiselect(
+            "Tags",
+            sorted(st.session_state["runs-tags"]),
+            key="tag",
+            bind="query-params",
+            accept_new_options=True,
+            placeholder="Any",
+            width=200,
+        )
+        order = st.selectbox("Order", list(run_table.ORDERS), key="sort", bind="query-params", width=160)
+        with st.popover("Columns", icon=":material/view_column:"):
+            chosen = st.multiselect(
+                "Columns",
+                list(run_table.TITLES),
+                default=list(run_table.SHOWN_FIRST),
+                format_func=lambda name: name.replace("_", " "),
+                key="columns",
+                bind="query-params",
+                width=420,
+            )
     rows = int(st.session_state.setdefault("runs-shown", ROWS))
-    busy = bool(st.session_state.setdefault("runs-busy", True))
-    every = live.TICK if busy else live.IDLE
-    st.fragment(run_every=every)(_table)(api, None if status == "any status" else status, search or "", rows, open_run)
+    question = Question(
+        tuple(status),
+        owner,
+        tuple(str(tag) for tag in tags),
+        (text or "").strip() or None,
+        run_table.ORDERS[order],
+        rows,
+    )
+    return question, [name for name in run_table.TITLES if name in chosen]
 
 
-def _table(api: Asym, status: str | None, search: str, rows: int, open_run: OpenRun) -> None:
+def _owner() -> str | None:
+    """Key ids in the address: names can be the same."""
+    names: dict[str, str] = st.session_state["runs-owners"]
+    asked = st.query_params.get("owner", "")
+    labels = run_table.owner_labels({**({asked: asked[-run_table.TAIL :]} if asked else {}), **names})
+    chosen = st.selectbox(
+        "Owner",
+        ["", *labels],
+        index=["", *labels].index(asked),
+        format_func=lambda key: labels.get(key, key) or "Anyone",
+        key="runs-owner",
+        on_change=_owner_chosen,
+        width=150,
+    )
+    return chosen or None
+
+
+def _owner_chosen() -> None:
+    chosen = st.session_state["runs-owner"]
+    if chosen:
+        st.query_params["owner"] = chosen
+    else:
+        st.query_params.pop("owner", None)
+
+
+def _remember(question: Question, page: Mapping[str, Any]) -> None:
+    st.session_state["runs-owners"] |= run_table.owners(page["data"])
+    st.session_state["runs-tags"] |= dict.fromkeys(tag for job in page["data"] for tag in job["tags"])
+    st.session_state["runs-page"] = (question, time.monotonic(), page)
+
+
+def _page(feed: Feed, question: Question) -> dict[str, Any]:
+    kept = st.session_state.get("runs-page")
+    if kept is not None and kept[0] == question and time.monotonic() - kept[1] < JUST_NOW:
+        return dict(kept[2])
+    page = feed.get(f"runs/{question}", question.ask)
+    _remember(question, page)
+    return page
+
+
+def _table(
+    api: Asym,
+    question: Question,
+    columns: Sequence[str],
+    open_run: OpenRun,
+    compare: Callable[[str], None],
+    new_run: Callable[[], None],
+) -> None:
     with live.api_trouble():
         feed = Feed(api)
-        # One more than is shown tells whether there are more.
-        found = feed.get(f"runs/{status}/{rows}", lambda api: list(api.jobs(limit=rows + 1, status=status)))  # type: ignore[arg-type]
-        busy = any(job["status"] in wording.ACTIVE for job in found)
+        page = _page(feed, question)
+        busy = any(job["status"] in wording.ACTIVE for job in page["data"])
         if busy != st.session_state["runs-busy"]:
             st.session_state["runs-busy"] = busy
             st.rerun()  # with another interval
-        jobs = [{**job, **described(feed, job)} for job in found[:rows]]
-        jobs = _with_queue(feed, [job for job in jobs if matches(job, search)])
-        feed.tell()
+        pins = pinned()
+        jobs = _with_queue(feed, run_table.with_pinned(page["data"], _pinned_jobs(feed, page["data"], pins), pins))
         if not jobs:
-            _nothing_here(api, filtered=bool(status or search))
+            feed.tell()
+            _nothing_here(api, question, new_run)
             return
-        _draw(jobs, _curves(feed, [str(job["id"]) for job in jobs]), open_run)
-        if len(found) > rows:
-            st.button(f"Show {ROWS} more", on_click=_show_more)
+        wanted = {"informative", "spurious"} & set(columns)
+        drawn = _curves(feed, jobs) if wanted else {}
+        feed.tell()
+        _draw(jobs, drawn, columns, pins, open_run)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            more = page["has_more"] and question.rows < MOST_ROWS
+            if more and st.button(f"Show {ROWS} more", on_click=_show_more, icon=":material/expand_more:"):
+                st.rerun()  # what is asked for is settled outside of this fragment
+            if len(pins) > 1 and st.button(
+                f"Compare the {len(pins)} pinned runs", icon=":material/stacked_line_chart:"
+            ):
+                compare(",".join(pins))
+            st.caption(_caption(len(page["data"]), bool(page["has_more"])), width="content")
 
 
-def _with_queue(feed: Feed, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _caption(count: int, more: bool) -> str:
+    runs = "1 run" if count == 1 else f"{count} runs"
+    return f"The first {runs}; a click on a column's head sorts these alone." if more else f"{runs}, all there are."
+
+
+def _with_queue(feed: Feed, jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """A list of jobs leaves out where the queued ones stand."""
     if not any(job["status"] == "queued" for job in jobs):
-        return jobs
-    standing = {entry["id"]: entry["queue"] for entry in feed.get("queue", lambda api: api.queue())}
+        return list(jobs)
+    standing = {
+        entry["id"]: entry["queue"] for entry in feed.get("queue", lambda api: api.queue(limit=QUEUE_LOOKED_AT))
+    }
     return [{**job, "queue": standing.get(job["id"], job["queue"])} for job in jobs]
 
 
-def _curves(feed: Feed, ids: Sequence[str]) -> dict[str, curves.Columns]:
-    """The sparklines of all rows, in as few requests as the API allows."""
-    found: dict[str, curves.Columns] = {}
-    for start in range(0, len(ids), COMPARABLE):
-        part = ids[start : start + COMPARABLE]
+def _curves(feed: Feed, jobs: Sequence[Mapping[str, Any]]) -> dict[str, curves.Columns]:
+    """The sparklines of all rows, in as few requests as the API allows; what has ended is asked for once."""
+    ended: dict[str, curves.Columns] = st.session_state.setdefault("runs-curves", {})
+    found = {job["id"]: ended[job["id"]] for job in jobs if job["id"] in ended}
+    # What was not begun has no curve.
+    asked = [job["id"] for job in jobs if job["id"] not in ended and job["progress"]["step"] > 0]
+    for start in range(0, len(asked), COMPARABLE):
+        part = asked[start : start + COMPARABLE]
         answer = feed.get(
             f"runs/curves/{','.join(part)}",
-            lambda api, part=part: api.compare(part, KEYS, max_points=SPARK_POINTS),  # type: ignore[misc]
+            lambda api, part=part: api.compare(part, run_table.KEYS, max_points=SPARK_POINTS),  # type: ignore[misc]
         )
-        found.update(curves.by_run(answer))
+        found |= curves.by_run(answer)
+    ended |= {job["id"]: found[job["id"]] for job in jobs if job["status"] in ENDED and job["id"] in found}
+    while len(ended) > MOST_ROWS:
+        del ended[next(iter(ended))]
     return found
 
 
 def _show_more() -> None:
-    st.session_state["runs-shown"] += ROWS
+    st.session_state["runs-shown"] = min(st.session_state["runs-shown"] + ROWS, MOST_ROWS)
 
 
-def described(feed: Feed, job: Mapping[str, Any]) -> dict[str, str]:
-    """Model and preset of a job. A list may leave the spec out; a job's spec never changes, so it is asked for once."""
-    kept: dict[str, dict[str, str]] = st.session_state.setdefault("asym_described", {})
-    if job["id"] not in kept:
-        spec = job.get("spec") or feed.get(f"spec/{job['id']}", lambda api: api.job(job["id"]))["spec"]
-        kept[job["id"]] = {"model": spec["model"]["id"], "preset": spec["algorithm"]["preset"]}
-    return kept[job["id"]]
+def pinned() -> list[str]:
+    """The ids in the address's `pin`, as many as may be."""
+    return list(dict.fromkeys(part for part in st.query_params.get("pin", "").split(",") if part))[:MOST_PINS]
 
 
-def matches(job: Mapping[str, Any], search: str) -> bool:
-    """Whether every word of the search occurs in the job's name, model, preset or id."""
-    text = " ".join((job["name"], job["model"], job["preset"], job["id"])).lower()
-    return all(word in text for word in search.lower().split())
+def _pinned_jobs(feed: Feed, page: Sequence[Mapping[str, Any]], pins: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Those of the page, and whichever stand elsewhere or do not meet the filters, in one request."""
+    here = [job for job in page if job["id"] in pins]
+    away = [job_id for job_id in pins if job_id not in {job["id"] for job in here}]
+    if not away:
+        return here
+    found = feed.get(f"runs/pinned/{','.join(away)}", lambda api: api.jobs_page(ids=away, limit=MOST_PINS))["data"]
+    return [*here, *found]
 
 
-def table(
-    jobs: Sequence[Mapping[str, Any]], columns: Mapping[str, curves.Columns], now: datetime
-) -> list[dict[str, Any]]:
-    """One row per job, ready for display."""
-    rows = []
-    for job in jobs:
-        own = columns.get(job["id"], {})
-        progress = job["progress"]
-        left = wording.remaining(job)
-        rows.append(
-            {
-                "open": job["id"][-LABEL:],
-                "name": job["name"],
-                "status": [job["status"]],
-                "progress": progress["step"] / progress["steps"] if progress["steps"] else 0.0,
-                "step": f"{progress['step']}/{progress['steps']}",
-                "left": _place(job) or wording.duration(left),
-                "model": job["model"].removeprefix("builtin/"),
-                "preset": job["preset"],
-                "accuracy": curves.last(own, ACCURACY),
-                "informative": _spark(own, INFORMATIVE),
-                "spurious": _spark(own, SPURIOUS),
-                "created": wording.ago(job["created_at"], now),
-            }
-        )
-    return rows
+def _pin() -> None:
+    """Puts the run whose star was clicked on top, or lets it go.
+
+    By what the star said that was clicked: its row may hold another run by now.
+    """
+    job_id = run_table.of_star(st.session_state["runs-pin"]["label"], st.session_state.get("runs-seen", ()))
+    if job_id is None:
+        return
+    pins = pinned()
+    pins = [each for each in pins if each != job_id] if job_id in pins else [*pins, job_id][-MOST_PINS:]
+    if pins:
+        st.query_params["pin"] = ",".join(pins)
+    else:
+        st.query_params.pop("pin", None)
 
 
-def _place(job: Mapping[str, Any]) -> str:
-    position = (job["queue"] or {}).get("position")
-    return f"no. {position} in line" if position else ""
-
-
-def _spark(columns: curves.Columns, key: str) -> list[float]:
-    """A sparkline has no place for a gap: undefined steps are left out, and the run page shows them."""
-    return [float(value) for value in curves.values(columns, key)[1] if value is not None]
-
-
-def _draw(jobs: Sequence[Mapping[str, Any]], columns: Mapping[str, curves.Columns], open_run: OpenRun) -> None:
-    rows = table(jobs, columns, datetime.now(UTC))
-    config = st.column_config
+def _draw(
+    jobs: Sequence[Mapping[str, Any]],
+    curves_of: Mapping[str, curves.Columns],
+    columns: Sequence[str],
+    pins: Sequence[str],
+    open_run: OpenRun,
+) -> None:
+    rows = run_table.rows(jobs, curves_of, pins, datetime.now(UTC))
+    # Also those of the table before, which may be the one that is clicked in.
+    before = st.session_state.get("runs-drawn", ())
+    st.session_state["runs-drawn"] = drawn = tuple(job["id"] for job in jobs)
+    st.session_state["runs-seen"] = {*before, *drawn}
     st.dataframe(
         rows,
         hide_index=True,
@@ -151,38 +288,91 @@ def _draw(jobs: Sequence[Mapping[str, Any]], columns: Mapping[str, curves.Column
         row_height=36,
         key="runs-table",
         placeholder=wording.NOTHING,
-        column_config={
-            "open": config.ButtonColumn("Run", type="tertiary", key="runs-open", width=92, alignment="left"),
-            "name": config.TextColumn("Name", width=165),
-            "status": config.MultiselectColumn("Status", options=STATUSES, color=STATUS_COLORS, width=92),
-            "progress": config.ProgressColumn("Progress", min_value=0.0, max_value=1.0, format="percent", width=105),
-            "step": config.TextColumn("Step", width=72, alignment="right"),
-            "left": config.TextColumn("Time left", width=104),
-            "model": config.TextColumn("Model", width=94),
-            "preset": config.TextColumn("Preset", width=90),
-            "accuracy": config.NumberColumn(
-                "Accuracy", format="percent", width=80, help="Share of correct rollouts in the newest step"
-            ),
-            "informative": config.LineChartColumn(
-                "Informative H", width=100, color="blue", help="Entropy of correct rollouts, nats per token"
-            ),
-            "spurious": config.LineChartColumn(
-                "Spurious H", width=100, color="orange", help="Entropy of incorrect rollouts, nats per token"
-            ),
-            "created": config.TextColumn("Created", width=100),
-        },
+        column_order=["pin", "open", *columns],
+        column_config=column_config(),
     )
     click = st.session_state.get("runs-open")
     if click:
         # By the label that was read and clicked: its row may hold another run by now.
-        open_run(next(job["id"] for job in jobs if job["id"].endswith(click["label"])))
+        chosen = next((job["id"] for job in jobs if run_table.label(job) == click["label"]), None)
+        if chosen:
+            open_run(chosen)
 
 
-def _nothing_here(api: Asym, *, filtered: bool) -> None:
-    if filtered:
-        st.info("No run matches this filter.", icon=":material/filter_alt_off:")
+def column_config() -> dict[str, Any]:
+    """How the columns look, their widths in pixels."""
+    config = st.column_config
+    title = run_table.TITLES
+    return {
+        "pin": config.ButtonColumn(
+            "",
+            type="tertiary",
+            key="runs-pin",
+            on_click=_pin,
+            width=34,
+            alignment="left",
+            pinned=True,
+            help="Pin to the top",
+        ),
+        "open": config.ButtonColumn("Run", type="tertiary", key="runs-open", width=190, alignment="left", pinned=True),
+        "status": config.MultiselectColumn(title["status"], options=STATUSES, color=STATUS_COLORS, width=88),
+        "progress": config.ProgressColumn(title["progress"], min_value=0, max_value=100, format="%d %%", width=92),
+        "step": config.TextColumn(title["step"], width=72, alignment="right"),
+        "left": config.TextColumn(title["left"], width=80),
+        "owner": config.TextColumn(title["owner"], width=110, help="The key that submitted it"),
+        "tags": config.ListColumn(title["tags"], width=128),
+        "model": config.TextColumn(title["model"], width=80),
+        "preset": config.TextColumn(title["preset"], width=80),
+        "accuracy": config.NumberColumn(
+            title["accuracy"],
+            format="%.1f %%",
+            width=76,
+            help="Share of correct rollouts in the newest step. This head sorts the rows that are here; *Order* "
+            "sorts all runs that have ended.",
+        ),
+        "informative": config.LineChartColumn(
+            title["informative"], width=86, color="blue", help="Entropy of correct rollouts, nats per token"
+        ),
+        "spurious": config.LineChartColumn(
+            title["spurious"], width=78, color="orange", help="Entropy of incorrect rollouts, nats per token"
+        ),
+        "gpu_hours": config.NumberColumn(
+            title["gpu_hours"],
+            format="%.2f",
+            width=77,
+            help="Of all attempts; 0 on CPUs. This head sorts the rows that are here; *Order* sorts all runs that "
+            "have ended.",
+        ),
+        "worker_time": config.TextColumn(title["worker_time"], width=92, help="On workers, of all attempts"),
+        "attempt": config.NumberColumn(title["attempt"], width=66),
+        "created": config.TextColumn(title["created"], width=92),
+        "finished": config.TextColumn(title["finished"], width=92),
+    }
+
+
+def _clear() -> None:
+    st.session_state["q"] = ""
+    st.session_state["status"] = []
+    st.session_state["tag"] = []
+    st.session_state["runs-owner"] = ""
+    st.query_params.pop("owner", None)
+
+
+def _nothing_here(api: Asym, question: Question, new_run: Callable[[], None]) -> None:
+    if question.filtered:
+        st.info(
+            "No run matches. A search is for words that words of a run's name or notes begin with.",
+            icon=":material/filter_alt_off:",
+        )
+        if st.button("Clear the filters", on_click=_clear):
+            st.rerun()
+        return
+    if question.sort.removeprefix("-") in run_table.OF_ENDED:
+        st.info("No run has ended yet that could stand in this order.", icon=":material/hourglass_empty:")
         return
     st.info("No runs yet. Submit one and it appears here by itself.", icon=":material/rocket_launch:")
+    if st.button("Make the first one here", type="primary", icon=":material/add_circle:"):
+        new_run()
     st.write("**See it work first:** a data set, a small model and a run that learns in about two minutes.")
     st.code("./dev demo", language="bash")
     st.write("**Your own data:** one JSON object a line with a prompt and an answer.")

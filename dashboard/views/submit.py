@@ -16,6 +16,7 @@ from client import Asym, AsymError, Unreachable
 from dashboard import live, spec_form, wording
 from dashboard.differences import SECTIONS, differing, in_order
 from dashboard.spec_form import Field
+from dashboard.views import datasets
 
 FIRST = ("name", "model.id", "data.train", "reward.kind", "algorithm.preset", "train.steps")
 """What nobody can leave to the defaults, or wants to."""
@@ -108,7 +109,8 @@ def _form(
         bad = any(problems.get(field.path) for field in of_section) or bool(problems.get(section))
         title = TITLES.get(section, section.capitalize())
         note = f" · {given} set" if given else ""
-        with st.expander(f"{title}{note}", expanded=bad):
+        # Its title is its identity: with another one it would fall shut under the hands of whoever types.
+        with st.expander(f"{title}{note}", expanded=bad or given > 0):
             for message in problems.get(section, []) if section not in known else []:
                 st.error(wording.inert(message))
             columns = st.columns(2)
@@ -166,28 +168,11 @@ def _training_data(api: Asym, key: str, now: str, problems: list[str]) -> None:
     )
     _complain(problems)
     with st.popover("Upload a data set", icon=":material/upload:"):
-        file = st.file_uploader("JSONL, CSV or Parquet", type=["jsonl", "ndjson", "json", "csv", "tsv", "parquet"])
-        if file is not None and st.button("Upload", type="primary", key="upload-data"):
-            _upload(api, file)
+        datasets.upload(api, _use_uploaded)
 
 
-def _upload(api: Asym, file: Any) -> None:  # noqa: ANN401 (Streamlit's UploadedFile, a BinaryIO with a name)
-    try:
-        dataset = api.upload_dataset(file, filename=file.name)
-    except Unreachable:
-        raise
-    except AsymError as error:
-        st.error(wording.inert(error.detail or error.title))
-        st.dataframe(
-            [
-                {"line": each.get("line"), "field": each.get("field"), "problem": each.get("msg")}
-                for each in error.errors
-            ],
-            hide_index=True,
-        )
-        return
-    st.session_state["submit_uploaded"] = dataset["id"]
-    st.rerun()
+def _use_uploaded(dataset_id: str) -> None:
+    st.session_state["submit_uploaded"] = dataset_id
 
 
 def _field(source_id: str, field: Field, resolved: Mapping[str, Any], problems: list[str]) -> None:

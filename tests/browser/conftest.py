@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from client import Asym
+from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24
@@ -33,12 +34,23 @@ class Stack:
         self.api_url = f"http://127.0.0.1:{api_port}"
         self.url = f"http://127.0.0.1:{dashboard_port}"
         self._ports = {"api": api_port, "dashboard": dashboard_port}
+        self.provider = IdentityProvider()
         self._parts = {}
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("ASYM_")} | {
             "ASYM_HOME": str(home),
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
+            "ASYM_OIDC_ISSUER": self.provider.issuer,
+            "ASYM_OIDC_CLIENT_ID": CLIENT_ID,
         }
+        (home / "dashboard-secrets.toml").write_text(
+            "[auth]\n"
+            f'redirect_uri = "{self.url}/oauth2callback"\n'
+            'cookie_secret = "of this test, and longer than thirty-two bytes"\n'
+            'expose_tokens = ["id"]\n'
+            f'client_id = "{CLIENT_ID}"\nclient_secret = "{CLIENT_SECRET}"\n'
+            f'server_metadata_url = "{self.provider.issuer}/.well-known/openid-configuration"\n'
+        )
 
     def start(self, name, *arguments, **options):
         with (self.home / f"{name}.log").open("ab") as log:
@@ -88,6 +100,7 @@ class Stack:
     def stop_all(self):
         for name in reversed(list(self._parts)):
             self.stop(name)
+        self.provider.close()
 
 
 def answering(url, seconds=60):

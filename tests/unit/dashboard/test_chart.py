@@ -33,3 +33,10 @@ def test_text_is_never_read_as_markup_in_the_browser():
     ours = (chart.files("dashboard.chart") / "chart.js").read_text("utf-8")
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert way not in ours
+
+
+def test_a_moment_travels_to_the_tenth_of_a_second():
+    """Of ten digits before the point, rounding to as many as other axes need would leave steps of ten seconds."""
+    moments = [1795870000.1, 1795870000.4]
+    line = Line("step", BLUE, moments, [1, 2])
+    assert chart.payload(Chart("Steps done", series=[line], x_label="time"))["series"][0]["x"] == moments

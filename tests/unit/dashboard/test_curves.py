@@ -57,13 +57,23 @@ def test_a_closer_look_replaces_the_overview_inside_its_range_only():
     }
 
 
-def test_stacked_parts_meet_at_the_same_steps():
-    """Thinning keeps other steps of each curve: without holding values, the sum would drop at every such step."""
-    columns = {"a": {"step": [1, 3], "value": [0.2, 0.4]}, "b": {"step": [1, 2, 3], "value": [0.8, 0.7, 0.6]}}
-    a, b = curves.on_common_steps([curves.line(columns, key, key, colors.BLUE) for key in "ab"])
-    assert a.x == b.x == [1, 2, 3]
-    assert a.y == [0.2, 0.2, 0.4]
-    assert b.y == [0.8, 0.7, 0.6]
+def test_thinned_curves_are_laid_over_one_another_as_means_over_stretches():
+    """Thinning keeps other steps of each curve, and its extremes: held side by side they would not add up."""
+    columns = {
+        "a": {"step": [1, 2, 3, 93, 100], "value": [0.2, None, 0.4, 0.1, 0.3]},
+        "b": {"step": [1, 4, 50, 95], "value": [0.8, 0.6, 0.5, 0.7]},
+    }
+    a, b = curves.in_stretches([curves.line(columns, key, key, colors.BLUE) for key in "ab"], 10)
+    assert a.x == b.x == [6, 96]  # only b has a value around 50
+    assert a.y == pytest.approx([0.3, 0.2])
+    assert b.y == pytest.approx([0.7, 0.7])
+
+
+def test_curves_of_the_same_steps_stay_as_they_are():
+    columns = {key: {"step": [1, 2], "value": [0.5, None]} for key in "ab"}
+    lines = [curves.line(columns, key, key, colors.BLUE) for key in "ab"]
+    assert curves.in_stretches(lines) == lines
+    assert curves.in_stretches([]) == []
 
 
 def test_the_answer_of_compare_is_read_by_run():
@@ -72,5 +82,5 @@ def test_the_answer_of_compare_is_read_by_run():
 
 
 def test_columns_of_unequal_length_are_an_error():
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="2 steps and 1 values"):
         curves.best({"a": {"step": [1, 2], "value": [0.5]}}, "a")

@@ -10,7 +10,6 @@ from streamlit.testing.v1 import AppTest
 
 import dashboard
 from dashboard import session
-from dashboard.views import rollouts, runs
 
 FOLDER = Path(dashboard.__file__).parent
 
@@ -55,36 +54,6 @@ def test_loopback_addresses_are_known(address):
 @pytest.mark.parametrize("address", ["", "0.0.0.0", "192.168.1.4", "localhost.evil.example"])  # noqa: S104
 def test_other_addresses_get_no_key_by_default(address):
     assert not session.is_loopback(address)
-
-
-def test_rollouts_are_shown_character_by_character():
-    """Line breaks are made visible; nothing is dropped, escaped or rendered."""
-    hostile = "<script>alert(1)</script>\n![x](http://evil/x.png)"
-    rollout = {
-        "group": 0,
-        "sample": 1,
-        "row": 7,
-        "prompt": hostile,
-        "completion": hostile,
-        "answer": "4",
-        "reward": 0.0,
-        "correct": False,
-        "advantage": -0.5,
-        "tokens": 9,
-        "truncated": True,
-        "entropy": None,
-    }
-    (row,) = rollouts.table([rollout])
-    assert row["prompt"] == "<script>alert(1)</script> ⏎ ![x](http://evil/x.png)"
-    assert row["completion"] == row["prompt"] + " ⋯ cut"
-    assert row["entropy"] is None
-
-
-def test_a_search_matches_every_word_anywhere():
-    job = {"name": "gsm8k-asym", "model": "builtin/tiny-arith", "preset": "asymgrpo", "id": "job_01abc"}
-    assert runs.matches(job, "")
-    assert runs.matches(job, "TINY gsm8k")
-    assert not runs.matches(job, "tiny grpo2")
 
 
 def test_no_data_goes_through_html():

@@ -1,0 +1,201 @@
+"""Comparing runs as a user does: a link that shows the same elsewhere, small refreshes, files, keys, both themes."""
+
+import csv
+import io
+import itertools
+import random
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from bench.dashboard import contents
+from store import leases
+from store.access import Identity, Role
+from store.database import Database
+
+pytestmark = pytest.mark.browser
+
+STEPS = 900
+HOSTILE = "<img src=x onerror=alert(1)> **b** [l](http://evil.invalid)"
+CONTRAST = (Path(__file__).with_name("contrast.js")).read_text()
+
+
+class Runs:
+    """Six runs that go on when they are told to: pairs of betas, and their curves."""
+
+    def __init__(self, database, identity):
+        self.database = database
+        self.made = contents.sweep(database, identity, 6, STEPS, status="running", dataset="ds_0")
+        contents.fill(database, self.made, STEPS, 6)
+        contents.rollouts(database, self.made, 20)
+        self.ids = [each.job_id for each in self.made]
+        self.draw, self.batches, self.last = random.Random(0), itertools.count(1), STEPS
+
+    def go_on(self, steps=1):
+        events = [contents.said(self.last + number + 1, self.draw) for number in range(steps)]
+        batch = next(self.batches)
+        for job_id in self.ids:
+            with self.database.transaction() as session:
+                leases.record(session, job_id, 1, events, [], batch=batch)
+        self.last += steps
+
+
+@pytest.fixture(scope="module")
+def runs(stack, api):
+    me = api.me()
+    database = Database(stack.environment["ASYM_DATABASE_URL"])
+    runs = Runs(database, Identity(me["key_id"], me["team_id"], Role.ADMIN))
+    api.edit_job(runs.ids[0], name=HOSTILE)
+    yield runs
+    database.dispose()
+
+
+@pytest.fixture
+def compare(page, stack, runs):
+    """compare(query="", count=4): the page of the first runs, with its charts drawn."""
+
+    def open_page(query="", count=4):
+        page.goto(f"{stack.url}/compare?jobs={','.join(runs.ids[:count])}&keys=group/accuracy,policy/grad_norm{query}")
+        return chart(page, "group/accuracy")
+
+    return open_page
+
+
+def chart(page, title):
+    found = page.locator(".asym-chart").filter(has=page.locator(".name", has_text=re.compile(f"^{re.escape(title)}$")))
+    expect(found).to_have_attribute("data-builds", re.compile("^[1-9]"))
+    return found
+
+
+def look(page):
+    """What one sees of every chart: title, legend with colours, what it is over, which part of it."""
+    return page.locator(".asym-chart").evaluate_all(
+        """charts => charts.map((node) => [
+            node.querySelector(".title").textContent,
+            [...node.querySelectorAll(".chip")].map((chip) =>
+                [chip.children[1].textContent, chip.children[0].style.borderTop]),
+            node.querySelector(".plot").getAttribute("aria-label"),
+            node.dataset.range ?? "",
+            node.querySelector(".outside").textContent,
+        ])"""
+    )
+
+
+def test_a_copied_link_shows_the_same_view_in_another_browser(page, compare, chromium, runs):
+    compare("&x=tokens&seeds=mean, min to max&clip=true&log=true&smooth=0.5")
+    found = chart(page, "policy/grad_norm")
+    expect(found.locator(".outside")).to_contain_text("above the axis")
+    plot = found.locator(".plot")
+    plot.focus()
+    page.keyboard.press("+")
+    expect(found).to_have_attribute("data-range", re.compile(r"\d"))
+    expect(page).to_have_url(re.compile("zoom="))
+    other = chromium.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+    other.goto(page.url)
+    for title in ("group/accuracy", "policy/grad_norm"):
+        chart(other, title)
+    assert look(other) == look(page)
+    ((_, chips, label, zoom, _), _) = look(other)
+    assert len(chips) == 4
+    assert "over tokens" in label
+    assert zoom
+    other.context.close()
+
+
+def test_a_refresh_brings_the_new_points_and_little_else(page, compare, runs):
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: sent.append(len(data))))
+    found = compare(count=6)
+    found.evaluate("node => { node.seenBefore = true; }")
+    builds = found.get_attribute("data-builds")
+    first = sum(sent)
+    updates = int(found.get_attribute("data-updates"))
+    sent.clear()
+    for number in range(3):
+        runs.go_on()
+        expect(found).to_have_attribute("data-last", str(runs.last))
+        assert int(found.get_attribute("data-updates")) > updates + number
+    assert found.evaluate("node => node.seenBefore === true"), "the chart was replaced"
+    assert found.get_attribute("data-builds") == builds
+    # Two charts of six curves with 600 points and more, and the points of three steps.
+    assert first > 150_000
+    assert sum(sent) < 40_000, sent
+
+
+def test_names_of_strangers_are_text(page, compare):
+    found = compare()
+    expect(found.locator(".chip").first).to_contain_text(HOSTILE)
+    found.locator(".u-over").hover()
+    expect(found.locator(".tooltip")).to_contain_text(HOSTILE)
+    assert page.locator("img[src*=x], a[href*=evil]").count() == 0
+
+
+def test_all_points_come_as_csv_and_a_chart_as_picture(page, compare, runs, stack):
+    found = compare(count=2)
+    answer = page.request.get(found.locator("a.tool").evaluate("link => link.href"))
+    assert "asym-group-accuracy.csv" in answer.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.text())))
+    assert [int(row["step"]) for row in rows] == 2 * list(range(1, runs.last + 1))
+    assert all(re.fullmatch(r"-?[\d.e-]+", row["group/accuracy"]) for row in rows)
+    assert page.request.get(f"{stack.url}/export/guessed").status == 404
+    found.hover()
+    with page.expect_download() as saved:
+        found.get_by_role("button", name="PNG").click()
+    assert saved.value.suggested_filename == "group-accuracy.png"
+    assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_chart_is_zoomed_and_reset_by_keys_and_shows_where_one_is(page, compare, runs):
+    found = compare()
+    plot = found.locator(".plot")
+    plot.focus()
+    page.keyboard.press("ArrowLeft")
+    assert not found.get_attribute("data-range"), "nothing to move in"
+    page.keyboard.press("+")
+    expect(found).to_have_attribute("data-range", re.compile(","))
+    zoomed = found.get_attribute("data-range")
+    expect(chart(page, "policy/grad_norm")).to_have_attribute("data-range", zoomed)
+    page.keyboard.press("ArrowRight")
+    expect(found).not_to_have_attribute("data-range", zoomed)
+    assert plot.evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
+    page.keyboard.press("Escape")
+    expect(found).to_have_attribute("data-range", "")
+    expect(page).not_to_have_url(re.compile("zoom="))
+    # What has the focus keeps it over a refresh, which once made the legend anew.
+    page.keyboard.press("Shift+Tab")
+    focused = "node => node.getRootNode().activeElement?.className"
+    assert plot.evaluate(focused) == "chip"
+    updates = int(found.get_attribute("data-updates"))
+    runs.go_on()
+    expect(found).to_have_attribute("data-last", str(runs.last))
+    assert int(found.get_attribute("data-updates")) > updates
+    assert plot.evaluate(focused) == "chip"
+
+
+def test_runs_are_found_by_words_and_tags(page, stack, runs):
+    page.goto(f"{stack.url}/compare")
+    page.get_by_role("textbox", name="Find runs").fill("pos0.9")
+    page.get_by_role("textbox", name="Find runs").press("Enter")
+    page.get_by_role("button", name="Add all 3").click()
+    page.wait_for_url(lambda url: "jobs=" in url)
+    (named,) = parse_qs(urlsplit(page.url).query)["jobs"]
+    assert [part.partition("~")[0] for part in named.split(",")] == runs.ids[:2:-1], "the newest first"
+    expect(chart(page, "group/accuracy").locator(".chip")).to_have_count(3)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_is_readable_in_both_themes(page, compare, scheme):
+    page.emulate_media(color_scheme=scheme)
+    compare("&clip=true", count=6)
+    expect(page.locator("[data-testid=stDataFrame] table").first).to_be_attached()
+    assert page.evaluate(CONTRAST) == []
+    page.get_by_role("radio", name="Sweep").click()
+    grid = page.locator(".asym-grid")
+    expect(grid).to_have_attribute("data-cells", "6")
+    assert page.evaluate(CONTRAST) == []
+    page.get_by_role("radio", name="Prompts").click()
+    expect(page.get_by_text("prompts of the training data")).to_be_visible()
+    assert page.evaluate(CONTRAST) == []
