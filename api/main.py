@@ -34,6 +34,8 @@ from api.response_headers import ResponseHeaders
 from api.sign_in import routes as sign_in
 from api.state import POOL_SIZE, ApiState
 from api.sweeps import routes as sweeps
+from api.webhooks import routes as webhooks
+from api.webhooks.deliverer import Deliverer
 from store.settings import Settings
 
 MAX_JSON_BYTES = 2**20
@@ -74,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(ResponseHeaders)
     app.add_middleware(telemetry.Telemetry, state=state)
     work = (datasets, jobs, sweeps, metrics, comparing, events, history)
-    people = (keys, sign_in, members, audit)
+    people = (keys, sign_in, members, audit, webhooks)
     openai = (openai_files, openai_jobs, openai_models)
     for domain in (*work, *people, cluster, health, telemetry, *openai):
         app.include_router(domain.router)
@@ -91,6 +93,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with (
         running("event listener", partial(listen, state.database_url, state.feeds)),
         running("sweeper", partial(sweep_regularly, state)),
+        running("webhooks", Deliverer(state).run),
     ):
         yield
     state.feeds.close()
