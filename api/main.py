@@ -30,6 +30,7 @@ from api.openai import files as openai_files
 from api.openai import jobs as openai_jobs
 from api.openai import models as openai_models
 from api.request_bodies import BodyBounds
+from api.request_ids import RequestIds
 from api.response_headers import ResponseHeaders
 from api.sign_in import routes as sign_in
 from api.state import POOL_SIZE, ApiState
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AuditTrail, state=state)
     app.add_middleware(ResponseHeaders)
     app.add_middleware(telemetry.Telemetry, state=state)
+    app.add_middleware(RequestIds)
     work = (datasets, jobs, sweeps, metrics, comparing, events, history)
     people = (keys, sign_in, members, audit, webhooks)
     openai = (openai_files, openai_jobs, openai_models)

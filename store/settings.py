@@ -70,6 +70,8 @@ class Settings(BaseModel):
     worker_metrics_host: str = "127.0.0.1"
     log_format: Literal["text", "json"] = "text"
     """How the API and workers write their logs (store.logs)."""
+    traced: bool = False
+    """Whether OTEL_EXPORTER_OTLP_ENDPOINT, or the one for traces alone, says whom to tell of requests and attempts."""
     team_running_gpus: TeamLimit = None
     """These four: what a team may use that has no limits of its own (`asym teams limits`); None is unlimited."""
     team_queued_jobs: TeamLimit = None
@@ -124,6 +126,7 @@ class Settings(BaseModel):
             "artifacts": Path(artifacts).expanduser().absolute(),
             "hf_allowlist": [name for part in env.get("ASYM_HF_ALLOWLIST", "").split(",") if (name := part.strip())],
         }
+        given["traced"] = any(env.get(f"OTEL_EXPORTER_OTLP_{what}ENDPOINT") for what in ("", "TRACES_"))
         if models_dir := env.get("ASYM_MODELS_DIR"):
             given["models_dir"] = Path(models_dir).expanduser().absolute()
         try:

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from api.background import to_its_end
 from api.problems import DATABASE_AWAY
 from api.state import ApiState
+from store import logs, tracing
 from store.webhooks import signing, turns
 from store.webhooks.targets import TargetRefused, checked_url
 from store.webhooks.turns import Due, Outcome, Turn
@@ -104,21 +105,25 @@ class Deliverer:
         last_beginning = time.monotonic() + LAST_BEGINNING_SECONDS
         try:
             while time.monotonic() < last_beginning and (due := await self._ask(turns.take, turn)) is not None:
-                failpoints.hit("api.webhook_taken")
-                outcome = await self._call(http, turn, due)
-                failpoints.hit("api.webhook_called")
-                status = await self._ask(turns.settle, turn, due, outcome)
-                self._state.measured.webhook_tries.labels(status or "lost").inc()
-                if outcome.error is not None:
-                    logger.warning(
-                        "webhooks: %s, delivery %d, try %d: %s", turn.hook_id, due.id, due.tries, outcome.error
-                    )
+                with logs.bound(hook=turn.hook_id, **({} if due.job_id is None else {"job": due.job_id})):
+                    await self._tell(http, turn, due)
             await self._ask(turns.end, turn)
         except DATABASE_AWAY as error:
             # The lease runs out, and then what is not settled is due again.
             logger.warning(
                 "webhooks: %s: the database does not answer: %s", turn.hook_id, str(error).partition("\n")[0]
             )
+
+    async def _tell(self, http: httpx.AsyncClient, turn: Turn, due: Due) -> None:
+        failpoints.hit("api.webhook_taken")
+        about = {"asym.webhook.id": turn.hook_id, "asym.webhook.try": due.tries}
+        with tracing.span("webhook", about, job_id=due.job_id):
+            outcome = await self._call(http, turn, due)
+        failpoints.hit("api.webhook_called")
+        status = await self._ask(turns.settle, turn, due, outcome)
+        self._state.measured.webhook_tries.labels(status or "lost").inc()
+        if outcome.error is not None:
+            logger.warning("webhooks: %s, delivery %d, try %d: %s", turn.hook_id, due.id, due.tries, outcome.error)
 
     async def _ask(self, statement: Callable[..., Result], *values: object) -> Result:
         def ask() -> Result:

@@ -49,7 +49,9 @@ def checked_url(url: str, hosts: Sequence[str]) -> str:
     if not hosts:
         raise TargetRefused("webhooks go nowhere until the operator names hosts in ASYM_WEBHOOK_HOSTS")
     host = parsed.raw_host.decode("ascii").lower().strip("[]").removesuffix(".")
-    named = host in hosts or (not _is_address(host) and any(host.endswith(f".{each}") for each in hosts))
+    if not _is_address(host) and not _NAME.fullmatch(host):
+        raise TargetRefused("has no host that there could be")
+    named = host in hosts or any(host.endswith(f".{each}") for each in hosts if not _is_address(each))
     if not named and (EVERY_HOST not in hosts or _is_address(host)):
         raise TargetRefused(f"{host} is not among the hosts that the operator allows (ASYM_WEBHOOK_HOSTS)")
     if parsed.scheme == "http" and not named:

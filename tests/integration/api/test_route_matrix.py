@@ -34,8 +34,8 @@ class Rule:
     scope: Scope | None
     """None: open to everyone."""
     of: str | None = None
-    """What the path names: job, ended_job, checkpoint, dataset, file, key, member, hook; others get 404. None: the team's
-    own things, of which another team sees nothing."""
+    """What the path names: job, ended_job, checkpoint, dataset, file, key, member, hook; others get 404. None: the
+    team's own things, of which another team sees nothing."""
     ok: int = 200
     """The status for whoever may."""
     send: Callable[["World"], dict[str, Any]] = field(default=lambda world: {})
