@@ -116,7 +116,7 @@ class Deliverer:
 
     async def _tell(self, http: httpx.AsyncClient, turn: Turn, due: Due) -> None:
         failpoints.hit("api.webhook_taken")
-        about = {"asym.webhook.id": turn.hook_id, "asym.webhook.try": due.tries}
+        about: tracing.Attributes = {"asym.webhook.id": turn.hook_id, "asym.webhook.try": due.tries}
         with tracing.span("webhook", about, job_id=due.job_id):
             outcome = await self._call(http, turn, due)
         failpoints.hit("api.webhook_called")
