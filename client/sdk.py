@@ -40,6 +40,7 @@ from client.results import (
     Worker,
 )
 from client.transport import Transport
+from client.webhooks import Webhooks
 
 PAGE = 100
 """How many objects one request of an iterator asks for."""
@@ -48,7 +49,7 @@ PAGE = 100
 RoleName = Literal["viewer", "member", "admin"]
 
 
-class Asym:
+class Asym(Webhooks):
     """A connection to one Asym API. Use it as a context manager, or close() it; threads may share it.
 
     URL and key: the arguments, else ASYM_API_URL and ASYM_API_KEY, else ASYM_HOME/credentials.json.

@@ -266,7 +266,7 @@ def main() -> int:
     parser.add_argument("--api-port", type=int, required=True)
     parser.add_argument("--dashboard-port", type=int, required=True)
     arguments = parser.parse_args()
-    log = CombinedLog(arguments.home / "logs", sys.stdout)
+    log = CombinedLog(arguments.home / "logs", sys.stdout, as_json=os.environ.get("ASYM_LOG_FORMAT") == "json")
     supervisor = Supervisor(arguments.home, Address(arguments.api_port, arguments.dashboard_port), log)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: supervisor.ask_to_stop("asked to stop"))

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from client.cli import datasets, export, history, jobs, keys, members, mirror, platform, sweeps, training
+from client.cli import datasets, export, history, jobs, keys, members, mirror, platform, sweeps, training, webhooks
 from client.errors import AsymError, NoCredentials, Unreachable
 from client.extras import MissingExtras
 from client.spec_file import SpecFileError
@@ -30,6 +30,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(keys.app, name="keys")
 app.add_typer(members.app, name="members")
 app.add_typer(sweeps.app, name="sweeps")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def main(arguments: list[str] | None = None) -> None:

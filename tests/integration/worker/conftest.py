@@ -32,6 +32,7 @@ def start_worker(settings, artifacts, database_url):
         drain_seconds=20.0,
         silence_seconds=900.0,
         labels=(),
+        measured=None,
     ):
         database = Database(url, pool_size=8)
         changed = settings.model_copy(update={"silence_seconds": silence_seconds})
@@ -45,6 +46,7 @@ def start_worker(settings, artifacts, database_url):
             sweep_seconds=0.2,
             drain_seconds=drain_seconds,
             ring=lambda: None,
+            measured=measured,
         )
         supervisor.start()
         started.append((supervisor, database))
