@@ -10,10 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from client.errors import AsymError, Unreachable
+from client.errors import AsymError
 from client.results import TERMINAL, Job, QueueInfo
+from client.retries import is_passing
 from client.sdk import Asym
-from client.transport import PASSING
 
 LABELS = {
     "group/accuracy": "accuracy",
@@ -84,9 +84,8 @@ def follow(asym: Asym, job_id: str) -> Iterator[Standing]:
             if last.ended:
                 return
         except AsymError as error:
-            passing = isinstance(error, Unreachable) or error.status in PASSING
             away_since = away_since or time.monotonic()
-            if not passing or last is None or time.monotonic() - away_since > PATIENCE_SECONDS:
+            if not is_passing(error) or last is None or time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise
             yield replace(last, note=f"{error.title}; trying again")
         time.sleep(POLL_SECONDS)
