@@ -1,7 +1,9 @@
 """One log out of many: every part's lines behind its name, on the terminal; bounded files of each part and of all."""
 
+import json
 import logging
 import threading
+from collections.abc import Mapping
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
@@ -21,9 +23,11 @@ class CombinedLog:
     """Takes lines from any thread. A terminal or disk that fails is left out from then on, never an error: the parts
     must not stall because nobody can read what they say."""
 
-    def __init__(self, folder: Path, terminal: TextIO) -> None:
+    def __init__(self, folder: Path, terminal: TextIO, *, as_json: bool = False) -> None:
+        """as_json: to the terminal go objects, `{"part": ..., "line": ...}` and what was said for programs."""
         self._folder = folder
         self._terminal: TextIO | None = terminal
+        self._as_json = as_json
         console = Console(file=terminal)
         self._colored = console.is_terminal and not console.no_color
         self._colors: dict[str, int] = {}
@@ -31,9 +35,10 @@ class CombinedLog:
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def __call__(self, name: str, line: str) -> None:
+    def __call__(self, name: str, line: str, **facts: object) -> None:
+        """facts: what the line says, for programs."""
         with self._lock:
-            self._to_terminal(name, line)
+            self._to_terminal(name, line, facts)
             self._to_file(name, line)
             self._to_file(EVERYTHING, f"{name:<{NAME_WIDTH}} | {line}")
 
@@ -44,15 +49,16 @@ class CombinedLog:
                     file.close()
             self._files.clear()
 
-    def _to_terminal(self, name: str, line: str) -> None:
+    def _to_terminal(self, name: str, line: str, facts: Mapping[str, object]) -> None:
         if self._terminal is None:
             return
         prefix = f"{name:<{NAME_WIDTH}} |"
-        if self._colored:
+        if self._colored and not self._as_json:
             color = self._colors.setdefault(name, COLORS[len(self._colors) % len(COLORS)])
             prefix = f"\x1b[{color}m{prefix}\x1b[0m"
         try:
-            self._terminal.write(f"{prefix} {line}\n")
+            said = json.dumps({"part": name, "line": line, **facts}) if self._as_json else f"{prefix} {line}"
+            self._terminal.write(f"{said}\n")
             self._terminal.flush()
         except (OSError, ValueError):  # the reader of a pipe went away, or the terminal was closed
             self._terminal = None
@@ -67,7 +73,7 @@ class CombinedLog:
                 file.emit(logging.makeLogRecord({"msg": line}))
         except OSError as error:
             self._files[name] = None
-            self._to_terminal(name, f"** no more lines in {self._folder / name}.log: {error}")
+            self._to_terminal(name, f"** no more lines in {self._folder / name}.log: {error}", {})
 
 
 class _LineFile(RotatingFileHandler):
