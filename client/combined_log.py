@@ -7,6 +7,7 @@ workers are objects already, and what others say (the dashboard, the embedded se
 import json
 import logging
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -38,11 +39,12 @@ class CombinedLog:
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def __call__(self, name: str, line: str) -> None:
+    def __call__(self, name: str, line: str, **facts: object) -> None:
+        """facts: what the line says, for programs."""
         with self._lock:
-            self._to_terminal(name, line)
+            together = self._together(name, line, facts)
+            self._to_terminal(name, together)
             self._to_file(name, line)
-            together = _as_object(name, line) if self._as_json else f"{name:<{NAME_WIDTH}} | {line}"
             self._to_file(EVERYTHING, together)
 
     def close(self) -> None:
@@ -52,15 +54,15 @@ class CombinedLog:
                     file.close()
             self._files.clear()
 
-    def _to_terminal(self, name: str, line: str) -> None:
+    def _to_terminal(self, name: str, together: str) -> None:
         if self._terminal is None:
             return
-        prefix = f"{name:<{NAME_WIDTH}} |"
         if self._colored and not self._as_json:
             color = self._colors.setdefault(name, COLORS[len(self._colors) % len(COLORS)])
-            prefix = f"\x1b[{color}m{prefix}\x1b[0m"
+            prefix, line = together[: NAME_WIDTH + 2], together[NAME_WIDTH + 2 :]
+            together = f"\x1b[{color}m{prefix}\x1b[0m{line}"
         try:
-            self._terminal.write(f"{_as_object(name, line) if self._as_json else f'{prefix} {line}'}\n")
+            self._terminal.write(f"{together}\n")
             self._terminal.flush()
         except (OSError, ValueError):  # the reader of a pipe went away, or the terminal was closed
             self._terminal = None
@@ -75,10 +77,13 @@ class CombinedLog:
                 file.emit(logging.makeLogRecord({"msg": line}))
         except OSError as error:
             self._files[name] = None
-            self._to_terminal(name, f"** no more lines in {self._folder / name}.log: {error}")
+            self._to_terminal(name, self._together(name, f"** no more lines in {self._folder / name}.log: {error}", {}))
+
+    def _together(self, name: str, line: str, facts: Mapping[str, object]) -> str:
+        return _as_object(name, line, facts) if self._as_json else f"{name:<{NAME_WIDTH}} | {line}"
 
 
-def _as_object(name: str, line: str) -> str:
+def _as_object(name: str, line: str, facts: Mapping[str, object]) -> str:
     said: object = None
     if line.startswith("{"):
         try:
@@ -87,7 +92,7 @@ def _as_object(name: str, line: str) -> str:
             said = None
     if not isinstance(said, dict):
         said = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "message": line}
-    return json.dumps({"process": name, **said}, ensure_ascii=False)
+    return json.dumps({"process": name, **said, **facts}, ensure_ascii=False)
 
 
 class _LineFile(RotatingFileHandler):

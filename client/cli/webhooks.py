@@ -167,13 +167,16 @@ def replay(
 
 
 @app.command()
-def delete(webhook: HookId) -> None:
+def delete(webhook: HookId, as_json: AsJson = False) -> None:
     """Tell a webhook nothing more."""
     from client.sdk import Asym
 
     with Asym() as asym:
         asym.delete_webhook(webhook)
-    print(f"{webhook} deleted")
+    if as_json:
+        print_json({"id": webhook, "deleted": True})
+    else:
+        print(f"{webhook} deleted")
 
 
 def _full(events: list[str] | None) -> list[str] | None:

@@ -49,12 +49,22 @@ def test_a_webhook_from_its_making_to_its_end(run, asym):
         assert "failing for" in run("list")[1]
         assert json.loads(run("show", hook_id, "--json")[1])["deliveries"][0]["status"] == "pending"
         assert run("edit", hook_id, "--off", "--event", "alert")[1] == f"{hook_id}: off\n"
+        assert json.loads(run("edit", hook_id, "--name", "m", "--json")[1])["name"] == "m"
         assert asym.webhook(hook_id)["events"] == ["job.alert"]
         changed = run("rotate", hook_id, "--grace", "60")[1]
         assert changed.startswith("whsec_")
         assert changed != secret
         assert run("delete", hook_id)[1] == f"{hook_id} deleted\n"
         assert asym.webhooks() == []
+
+
+def test_json_of_every_command(run):
+    with receiving() as receiver:
+        made = json.loads(run("create", receiver.url(), "--json")[1])
+        assert made["secret"].startswith("whsec_")
+        assert json.loads(run("test", made["id"], "--json")[1])["status"] == "delivered"
+        assert json.loads(run("rotate", made["id"], "--json")[1])["secret"] != made["secret"]
+        assert json.loads(run("delete", made["id"], "--json")[1]) == {"id": made["id"], "deleted": True}
 
 
 def test_what_is_refused_is_said(run):
