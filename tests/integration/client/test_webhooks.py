@@ -71,4 +71,4 @@ def test_what_is_refused_is_said(run):
     code, _, said = run("create", "https://elsewhere.example/")
     assert code == 2
     assert "ASYM_WEBHOOK_HOSTS" in said
-    assert run("show", "hook_none")[0] == 2
+    assert run("show", "hook_none")[0] == 4

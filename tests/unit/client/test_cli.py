@@ -37,6 +37,7 @@ COMMANDS += [
     "keys",
     "members",
     "sweeps",
+    "webhooks",
 ]
 
 
