@@ -167,6 +167,11 @@ def parse_kind(text: str, families: tuple[str, ...] = FAMILIES) -> Kind:
     raise ValueError(f"unknown verifier {shown!r}; one of: {', '.join(map(kind_form, families))}")
 
 
+def options_of(family: str) -> type[SpecPart]:
+    """The model of a family's options."""
+    return _FAMILIES[family]
+
+
 def option_names(kind: str) -> tuple[str, ...]:
     return tuple(_FAMILIES[parse_kind(kind).family].model_fields)
 
