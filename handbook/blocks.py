@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<language>[\w-]*)[^`\n]*$")
 _MARK = re.compile(r"<!-- not run: (?P<reason>[^>]+?) -->")
-COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:asym|curl|\./dev|pip|python3?|docker|kubectl|sbatch|srun|export)\b(?! *=)")
+COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:asym|curl|\./dev|pip|python3?|docker|kubectl|sbatch|srun|export)(?=\s|$)")
 """A line that somebody would type."""
 
 

@@ -32,8 +32,8 @@ class Mathematics(Extension):
     """Inline formulas."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - Markdown's name
-        # After code spans (190) and escapes (180), before links and emphasis, which underscores would be.
-        md.inlinePatterns.register(_Inline(INLINE, md), "mathematics", 175)
+        # After code spans (190); before escapes (180), which would take the backslashes, and emphasis, the underscores.
+        md.inlinePatterns.register(_Inline(INLINE, md), "mathematics", 185)
 
 
 def makeExtension(**settings: Any) -> Mathematics:  # noqa: N802 - what Markdown looks for

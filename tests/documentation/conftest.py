@@ -36,6 +36,8 @@ class Platform:
     """A job that succeeded, its last checkpoint of step 2."""
     other_job: str
     dataset: str
+    spare_port: int
+    """That nothing listens on."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -106,7 +108,7 @@ def _with_runs(home: Path, asym: Asym, folder: Path) -> Platform:
     for job in jobs:
         ended = asym.wait(job, timeout=240)
         assert ended["status"] == "succeeded", ended["failure"]
-    return Platform(home, asym, *jobs, dataset=next(iter(asym.datasets(limit=1)))["id"])
+    return Platform(home, asym, *jobs, dataset=next(iter(asym.datasets(limit=1)))["id"], spare_port=free_port())
 
 
 def _until(condition: Callable[[], bool], output: Path) -> None:

@@ -106,6 +106,7 @@ def with_values(text: str, platform: Platform) -> str:
         "OTHER_JOB_ID": platform.other_job,
         "JOB_ID@100": f"{platform.job}@2",
         "JOB_ID": platform.job,
+        "8990": str(platform.spare_port),
         "ds_...": platform.dataset,
         "http://127.0.0.1:8000": platform.asym.api_url,
         "http://127.0.0.1:8501": platform.asym.dashboard_url or "",
