@@ -5,7 +5,6 @@ formulas, too, so a page reads the same there.
 """
 
 import re
-import xml.etree.ElementTree as etree
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -24,8 +23,8 @@ def displayed(source: str, *_: Any, **__: Any) -> str:
 
 
 class _Inline(InlineProcessor):
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[etree.Element, int, int]:  # type: ignore[override]  # noqa: N802
-        return etree.fromstring(convert(m.group(1))), m.start(0), m.end(0)  # noqa: S314 - latex2mathml wrote it
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # type: ignore[override]  # noqa: N802
+        return self.md.htmlStash.store(convert(m.group(1))), m.start(0), m.end(0)
 
 
 class Mathematics(Extension):
