@@ -1,7 +1,7 @@
 """The fenced code blocks of the documentation, each with the reason why it is not run if it has one.
 
-`tests/documentation` runs every block of `bash` and `python` and checks every one of `yaml`, `json` and `toml`, but for those
-below a comment `<!-- not run: REASON -->`. A block without a language is `text`, and holds no command.
+`tests/documentation` runs every block of `bash` and `python` and checks every one of `yaml`, `json` and `toml`, but
+for those below a comment `<!-- not run: REASON -->`. A block without a language is `text`, and holds no command.
 """
 
 import re
@@ -11,7 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<language>[\w-]*)[^`\n]*$")
 _MARK = re.compile(r"<!-- not run: (?P<reason>[^>]+?) -->")
-COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:asym|curl|\./dev|pip|python3?|docker|kubectl|sbatch|srun|export)(?=\s|$)")
+COMMAND = re.compile(
+    r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:asym|curl|\./dev|pip|python3?|docker|kubectl|sbatch|srun|export)(?=\s|$)"
+)
 """A line that somebody would type."""
 
 
@@ -56,7 +58,9 @@ def of(page: Path) -> list[Block]:
             raise ValueError(f"{name}:{start + 1}: the block is not closed")
         mark = _MARK.search(_line_before(lines, start))
         found.append(
-            Block(name, start + 1, fence["language"] or "text", "\n".join(text) + "\n", mark["reason"] if mark else None)
+            Block(
+                name, start + 1, fence["language"] or "text", "\n".join(text) + "\n", mark["reason"] if mark else None
+            )
         )
         number += 1
     return found

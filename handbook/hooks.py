@@ -1,12 +1,12 @@
 """What MkDocs calls while it builds the site (mkdocs.yml names this file).
 
-It adds the generated reference and the repository's files that pages link to, and leaves those entries of the navigation out
-whose page an installation does not have (`extra.optional_pages`).
+It adds the generated reference and the repository's files that pages link to, and leaves those entries of the
+navigation out whose page an installation does not have (`extra.optional_pages`).
 """
 
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypeAlias
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -26,13 +26,16 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
-def _without(nav: Any, absent: set[str]) -> Any:
+Nav: TypeAlias = str | list["Nav"] | dict[str, "Nav"] | None
+
+
+def _without(nav: Nav, absent: set[str]) -> Nav:
     """The navigation without the entries of these pages, and without sections that have nothing else."""
     if isinstance(nav, list):
         return [kept for each in nav if (kept := _without(each, absent)) is not None]
     if isinstance(nav, dict):
-        kept = {title: _without(each, absent) for title, each in nav.items()}
-        return {title: each for title, each in kept.items() if each} or None
+        inner = {title: _without(each, absent) for title, each in nav.items()}
+        return {title: each for title, each in inner.items() if each} or None
     return None if nav in absent else nav
 
 

@@ -1,7 +1,8 @@
-"""Links that leave docs/ and stay in the repository: their targets become pages of the site, so that none is broken there.
+"""Links that leave docs/ and stay in the repository: their targets become pages of the site, so that none is broken
+there.
 
-On GitHub `../bench/README.md` is a file beside docs/; the site has docs/ alone. Each file that a page links to is shown under
-`repository/`, Markdown as a page, anything else as its text.
+On GitHub `../bench/README.md` is a file beside docs/; the site has docs/ alone. Each file that a page links to is
+shown under `repository/`, Markdown as a page, anything else as its text.
 """
 
 import re

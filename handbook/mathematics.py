@@ -1,11 +1,10 @@
 """LaTeX as MathML, when the site is built: no script, no font and no other server has a part in showing a formula.
 
-Inline between dollars, `$p = \\tfrac14$`; displayed in a fenced block of the language `math`. Both are what GitHub shows as
-formulas, too, so a page reads the same there.
+Inline between dollars, `$p = \\tfrac14$`; displayed in a fenced block of the language `math`. Both are what GitHub
+shows as formulas, too, so a page reads the same there.
 """
 
 import re
-from typing import Any
 
 from latex2mathml.converter import convert
 from markdown import Markdown
@@ -16,8 +15,9 @@ INLINE = r"(?<![\\$\w])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\w$])"
 """Between two dollars that touch what they enclose. `$HOME` and `5 $` are no formulas."""
 
 
-def displayed(source: str, *_: Any, **__: Any) -> str:
-    """A block of the language `math`, for pymdownx.superfences. Every line that is not blank is a formula of its own."""
+def displayed(source: str, *_: object, **__: object) -> str:
+    """A block of the language `math`, for pymdownx.superfences. Every line that is not blank is a formula of its
+    own."""
     formulas = [convert(line, display="block") for line in source.splitlines() if line.strip()]
     return f'<div class="math">{"".join(formulas)}</div>'
 
@@ -35,5 +35,5 @@ class Mathematics(Extension):
         md.inlinePatterns.register(_Inline(INLINE, md), "mathematics", 185)
 
 
-def makeExtension(**settings: Any) -> Mathematics:  # noqa: N802 - what Markdown looks for
+def makeExtension(**settings: object) -> Mathematics:  # noqa: N802 - what Markdown looks for
     return Mathematics(**settings)

@@ -1,8 +1,8 @@
 """The pictures of docs/concepts.md and docs/howto-betas.md:  python -m handbook.pictures
 
 Drawn from `runs.json`: four runs of examples/tiny-arith.yaml that differ in `algorithm.preset` alone, seed 0, with
-`diagnostics: {every: 5}`, as `python -m handbook.pictures --fetch NAME=JOB_ID ...` fetched them from a platform. They have a
-background of their own, so that they can be read on a page of any colour.
+`diagnostics: {every: 5}`, as `python -m handbook.pictures --fetch NAME=JOB_ID ...` fetched them from a platform. They
+have a background of their own, so that they can be read on a page of any colour.
 """
 
 import argparse
@@ -122,7 +122,9 @@ def _groups(curves: dict[str, Curve]) -> Figure:
     keys = ("group/none_solved", "group/mixed", "group/all_solved")
     step = curves[keys[0]]["step"]
     shares = [_mean(np.array(curves[key]["value"], dtype=float), WINDOW) for key in keys]
-    axes.stackplot(step, shares, colors=("#B8B8B8", BLUE, GREEN), labels=("none solved", "mixed: these teach", "all solved"))
+    axes.stackplot(
+        step, shares, colors=("#B8B8B8", BLUE, GREEN), labels=("none solved", "mixed: these teach", "all solved")
+    )
     axes.set(xlabel="step", ylabel="share of the groups", ylim=(0, 1), xlim=(step[0], step[-1]))
     axes.legend(loc="lower left", framealpha=0.9)
     return figure

@@ -70,7 +70,8 @@ class Settings(BaseModel):
     metrics_token: SecretStr | None = None
     """What Prometheus sends as bearer token to GET /metrics; without one, only this machine may ask."""
     team_running_gpus: TeamLimit = None
-    """GPUs of a team's running jobs together, where it has no limit of its own (`asym teams limits`); unlimited if unset."""
+    """GPUs of a team's running jobs together, where it has no limit of its own (`asym teams limits`); unlimited if
+    unset."""
     team_queued_jobs: TeamLimit = None
     """Jobs of a team that wait, likewise."""
     team_gpu_hours: TeamLimit = None

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import re
 import runpy
 import sys
@@ -20,9 +19,9 @@ PARTS = {
 _WIDTH = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 _INTRODUCTION = """# Commands
 
-The command line reads `ASYM_API_URL` and `ASYM_API_KEY`, else `credentials.json` in `ASYM_HOME`, which `asym up` writes.
-Exit status: 0 done; 1 the job failed, or the server refused for a reason of its own; 2 wrong usage, an invalid spec or a
-request that was refused (4xx); 3 the API cannot be reached or there is no key, or the platform is already up.
+The command line reads `ASYM_API_URL` and `ASYM_API_KEY`, else `credentials.json` in `ASYM_HOME`, which `asym up`
+writes. Exit status: 0 done; 1 the job failed, or the server refused for a reason of its own; 2 wrong usage, an invalid
+spec or a request that was refused (4xx); 3 the API cannot be reached or there is no key, or the platform is already up.
 
 """
 
@@ -48,7 +47,8 @@ def paths() -> list[tuple[str, ...]]:
 
 def help_of(path: tuple[str, ...]) -> str:
     answer = CliRunner(env=_WIDTH).invoke(app, [*path, "--help"], prog_name="asym")
-    assert answer.exit_code == 0, answer.output
+    if answer.exit_code != 0:
+        raise RuntimeError(f"asym {' '.join(path)} --help: {answer.output}")
     return answer.output.strip()
 
 

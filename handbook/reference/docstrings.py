@@ -16,7 +16,8 @@ def of_fields(model: type) -> dict[str, str]:
 
 def _own(model: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
-    assert isinstance(tree, ast.ClassDef)
+    if not isinstance(tree, ast.ClassDef):
+        raise TypeError(f"{model.__name__} is no class")
     found = {}
     for statement, after in zip(tree.body, tree.body[1:], strict=False):
         if (

@@ -21,10 +21,10 @@ from trainer.spec.events import (
 
 _INTRODUCTION = """# Events
 
-A trainer (`python -m trainer`, which the worker starts) says what it does as one JSON object a line, in the order in which
-things happen: the metrics of every step up to a checkpoint come before that checkpoint's event. Undefined metrics are null.
-`asym train` is the same trainer with a progress bar instead. What the API shows of a job's life, state changes included, is
-`GET /jobs/{job_id}/events` ([HTTP](http.md)).
+A trainer (`python -m trainer`, which the worker starts) says what it does as one JSON object a line, in the order in
+which things happen: the metrics of every step up to a checkpoint come before that checkpoint's event. Undefined
+metrics are null. `asym train` is the same trainer with a progress bar instead. What the API shows of a job's life,
+state changes included, is `GET /jobs/{job_id}/events` ([HTTP](http.md)).
 
 """
 
@@ -36,7 +36,9 @@ def page() -> str:
         parts.append(f"## `{kind}` {{ #{kind} }}\n\n{one_line(model.__doc__)}\n\n{_fields(model)}\n")
     parts.append("## Parts of them { #parts }\n\n")
     for model in (Rollout, PreflightReport, NoGradient, VerifierSeconds):
-        parts.append(f"### {model.__name__} {{ #{anchor(model.__name__)} }}\n\n{one_line(model.__doc__)}\n\n{_fields(model)}\n")
+        parts.append(
+            f"### {model.__name__} {{ #{anchor(model.__name__)} }}\n\n{one_line(model.__doc__)}\n\n{_fields(model)}\n"
+        )
     rows = [
         [f"{EXIT_DONE}", "after `done`"],
         [f"{EXIT_USER_ERROR}", "after `failed` of kind `user`"],

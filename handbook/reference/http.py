@@ -11,11 +11,11 @@ from handbook.reference.tables import Schema, code, one_line, table, what
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
 _INTRODUCTION = """# HTTP
 
-The interface as the running API describes it at `/docs` and `/openapi.json`. `Authorization: Bearer KEY` goes with every
-request but those of *health* and `POST /sign-in`. Errors are `application/problem+json` (RFC 9457) with `errors: [{loc, msg}]`;
-below `/v1` they have OpenAI's shape. Every route may answer 401, 422, 429 and 503
-([what to do about each](../troubleshooting.md#errors-of-the-api)). Lists answer `{data, has_more, next}` and take `limit` and
-`after`. The objects: [schemas](schemas.md).
+The interface as the running API describes it at `/docs` and `/openapi.json`. `Authorization: Bearer KEY` goes with
+every request but those of *health* and `POST /sign-in`. Errors are `application/problem+json` (RFC 9457) with `errors:
+[{loc, msg}]`; below `/v1` they have OpenAI's shape. Every route may answer 401, 422, 429 and 503
+([what to do about each](../troubleshooting.md#errors-of-the-api)). Lists answer `{data, has_more, next}` and take
+`limit` and `after`. The objects: [schemas](schemas.md).
 
 """
 
@@ -34,7 +34,10 @@ def page() -> str:
 def schemas_page() -> str:
     document = json.loads(DOCUMENT.read_text())
     link = _links("", document)
-    parts = ["# Schemas\n\nThe objects of the [HTTP interface](http.md). A job spec's parts have more words [there](spec.md).\n"]
+    parts = [
+        "# Schemas\n\nThe objects of the [HTTP interface](http.md). "
+        "A job spec's parts have more words [there](spec.md).\n"
+    ]
     for name, schema in sorted(document["components"]["schemas"].items(), key=lambda each: each[0].lower()):
         parts.append(f"\n## {name} {{ #{_anchor(name)} }}\n\n")
         if description := one_line(schema.get("description")):

@@ -5,13 +5,14 @@ from itertools import groupby
 from handbook.reference.tables import one_line, table
 from trainer.spec.metric_keys import DIFFICULTY_BUCKETS, METRICS
 
+_BUCKETS = ", ".join(f"`{each}`" for each in DIFFICULTY_BUCKETS)
 _INTRODUCTION = f"""# Metric keys
 
-`{{name}}` is the name of a benchmark of `eval`, `{{k}}` a number of samples, `{{bucket}}` one of {", ".join(f"`{each}`" for each in DIFFICULTY_BUCKETS)}:
+`{{name}}` is the name of a benchmark of `eval`, `{{k}}` a number of samples, `{{bucket}}` one of {_BUCKETS}:
 groups by the share of their rollouts that is correct, in per cent, the upper bound included but for 100.
 
-**Null is measured and undefined**, such as the entropy of correct rollouts where there are none; it is never 0. A step that
-is missing was not measured. What they mean in formulas: [concepts](../concepts.md).
+**Null is measured and undefined**, such as the entropy of correct rollouts where there are none; it is never 0. A step
+that is missing was not measured. What they mean in formulas: [concepts](../concepts.md).
 
 """
 

@@ -1,15 +1,14 @@
 """The named algorithms, each with what it sets and what it comes to."""
 
 from handbook.reference.tables import code, table
-from trainer.spec import JobSpec
 from trainer.spec.algorithm import AlgorithmSpec
 from trainer.spec.presets import PRESETS
 
 _INTRODUCTION = """# Presets
 
-`algorithm: {preset: NAME}` sets the fields in its row; each may be given beside it and goes before the preset's. All other
-fields of [`algorithm`](spec.md#algorithmspec) have their defaults. `GET /presets` gives the same. What the numbers mean:
-[concepts](../concepts.md).
+`algorithm: {preset: NAME}` sets the fields in its row; each may be given beside it and goes before the preset's. All
+other fields of [`algorithm`](spec.md#algorithmspec) have their defaults. `GET /presets` gives the same. What the
+numbers mean: [concepts](../concepts.md).
 
 """
 
@@ -19,8 +18,11 @@ def page() -> str:
         [f"`{name}`", ", ".join(f"`{field}: {_written(value)}`" for field, value in fields.items()), _rewards(name)]
         for name, fields in PRESETS.items()
     ]
-    assert JobSpec.model_fields["algorithm"].default.preset in PRESETS
-    return _INTRODUCTION + table(["preset", "sets", "rewards"], rows) + f"\nThe default is {code(AlgorithmSpec().preset)}.\n"
+    return (
+        _INTRODUCTION
+        + table(["preset", "sets", "rewards"], rows)
+        + f"\nThe default is {code(AlgorithmSpec().preset)}.\n"
+    )
 
 
 def _written(value: object) -> object:

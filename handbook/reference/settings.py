@@ -1,5 +1,5 @@
-"""Every setting: those of `store.settings`, with their words and bounds from there, and the few that are read elsewhere."""
-
+"""Every setting: those of `store.settings`, with their words and bounds from there, and the few that are read
+elsewhere."""
 
 from handbook.reference.docstrings import of_fields
 from handbook.reference.tables import code, one_line, table, what
@@ -7,9 +7,9 @@ from store.settings import Settings
 
 _INTRODUCTION = """# Settings
 
-All of the platform's settings are environment variables. An empty variable counts as none, and a wrong one keeps a process
-from starting, with a message that names it. The API and every worker must have the same ones, but for those of a worker.
-`asym up` hands its own environment to all parts.
+All of the platform's settings are environment variables. An empty variable counts as none, and a wrong one keeps a
+process from starting, with a message that names it. The API and every worker must have the same ones, but for those of
+a worker. `asym up` hands its own environment to all parts.
 
 """
 _DEFAULTS = {"home": "`~/.asym`", "artifacts": "`$ASYM_HOME/artifacts`"}
@@ -19,7 +19,8 @@ _LISTS = {"hf_allowlist": "list, comma separated", "http_verifiers": "`NAME=URL`
 ELSEWHERE = {
     "of a worker": {
         "ASYM_WORKER_GPUS": "How many of the visible GPUs it offers; all unless set. Also `asym worker --gpus`.",
-        "ASYM_WORKER_LABELS": "What jobs may ask for in `resources.labels`, comma separated. Also `asym worker --label`.",
+        "ASYM_WORKER_LABELS": "What jobs may ask for in `resources.labels`, comma separated. Also "
+        "`asym worker --label`.",
         "ASYM_VERL_PYTHON": "For `backend: verl`: the Python of the environment that has `asym-platform[verl]` "
         "([scaling](../scaling.md#setting-verl-up)).",
     },
@@ -33,7 +34,7 @@ ELSEWHERE = {
     },
     "of tests": {
         "ASYM_CHROMIUM": "The browser of the browser tests; `/usr/bin/chromium` unless set.",
-        "ASYM_FAILPOINTS": "A folder that arms the fault suite's failpoints. Never set it on a platform that is in use.",
+        "ASYM_FAILPOINTS": "A folder that arms the fault suite's failpoints. Never set it on a platform in use.",
     },
 }
 """Who reads it -> variable -> what it means, of those that `store.settings` does not read."""
@@ -49,7 +50,9 @@ def page() -> str:
     rows = []
     for name, variable in variables().items():
         value = {key: each for key, each in schema["properties"][name].items() if key != "pattern"}
-        rows.append([f"`{variable}`", _LISTS.get(name) or _value(value), _default(name, value), one_line(words.get(name))])
+        rows.append(
+            [f"`{variable}`", _LISTS.get(name) or _value(value), _default(name, value), one_line(words.get(name))]
+        )
     parts = [_INTRODUCTION, "## Of the API and every worker { #platform }\n\n"]
     parts.append(table(["variable", "value", "default", "meaning"], rows))
     for who, own in ELSEWHERE.items():

@@ -1,7 +1,6 @@
 """Every field of a job spec and of a sweep's plan, from their JSON schemas."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from handbook.reference.tables import Schema, code, one_line, table, what
 from trainer.spec import JobSpec
@@ -10,9 +9,9 @@ from trainer.spec.sweep import SweepSpec
 
 _INTRODUCTION = """# Job spec
 
-What `POST /jobs`, `asym submit` and `asym train` take, as YAML or JSON. Unknown keys are errors. Fields without a default are
-needed. What a [preset](presets.md) sets goes before the defaults of `algorithm` shown here. `POST /jobs/validate` and
-`asym submit --dry-run` answer with the spec as it is understood, every default filled in.
+What `POST /jobs`, `asym submit` and `asym train` take, as YAML or JSON. Unknown keys are errors. Fields without a
+default are needed. What a [preset](presets.md) sets goes before the defaults of `algorithm` shown here. `POST
+/jobs/validate` and `asym submit --dry-run` answer with the spec as it is understood, every default filled in.
 
 """
 
@@ -22,13 +21,17 @@ def page() -> str:
     parts = [_INTRODUCTION, _fields(JobSpec.__doc__, schema, schema["$defs"])]
     for path, name in _sections(schema):
         parts.append(f"\n## `{path}` {{ #{anchor(name)} }}\n\n" + _section(name, schema["$defs"]))
-    parts.append("\n## Options of the verifiers { #verifiers }\n\nWhat `reward.options` holds for each `reward.kind`.\n")
+    parts.append(
+        "\n## Options of the verifiers { #verifiers }\n\nWhat `reward.options` holds for each `reward.kind`.\n"
+    )
     for family in FAMILIES:
         options = options_of(family).model_json_schema()
         parts.append(f"\n### `{kind_form(family)}` {{ #verifier-{family.replace('_', '-')} }}\n\n")
         parts.append(_fields(options_of(family).__doc__, options, {}) if options.get("properties") else "No options.\n")
     plan = SweepSpec.model_json_schema()
-    parts.append("\n## A sweep's plan { #sweep }\n\nWhat `POST /sweeps` and `asym sweeps submit` take ([how](../sweeps.md)).\n\n")
+    parts.append(
+        "\n## A sweep's plan { #sweep }\n\nWhat `POST /sweeps` and `asym sweeps submit` take ([how](../sweeps.md)).\n\n"
+    )
     parts.append(_fields(None, plan, {}))
     own = {name: found for name, found in plan["$defs"].items() if name not in schema["$defs"] and name != "JobSpec"}
     for name, found in own.items():
@@ -56,7 +59,7 @@ def _sections(schema: Schema) -> list[tuple[str, str]]:
     return [(path, name) for name, path in found.items()]
 
 
-def _named(value: Any) -> list[str]:
+def _named(value: object) -> list[str]:
     """The definitions that a schema refers to."""
     if isinstance(value, Mapping):
         own = [value["$ref"].rsplit("/", 1)[-1]] if "$ref" in value else []

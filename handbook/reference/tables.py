@@ -29,7 +29,8 @@ def code(value: object) -> str:
 
 
 def what(schema: Schema, link: Mapping[str, str]) -> str:
-    """The type of a value with its bounds: `whole number, ≥ 1 or null`. link: name of a definition -> where it is shown."""
+    """The type of a value with its bounds: `whole number, ≥ 1 or null`. link: name of a definition -> where it is
+    shown."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
         return f"[{name}]({link[name]})" if name in link else name
@@ -51,9 +52,11 @@ def what(schema: Schema, link: Mapping[str, str]) -> str:
         return "anything"
     bounds = [f"{sign} {schema[name]:g}" for name, sign in _BOUNDS if name in schema]
     pattern = f", like `{schema['pattern']}`" if "pattern" in schema else ""
-    return ", ".join([_TYPES.get(kind, kind), *bounds]) + _length(schema, "Length") + pattern
+    return ", ".join([_TYPES.get(str(kind), str(kind)), *bounds]) + _length(schema, "Length") + pattern
 
 
 def _length(schema: Schema, of: str) -> str:
-    said = [f"{word} {schema[name]}" for name, word in ((f"min{of}", "at least"), (f"max{of}", "at most")) if name in schema]
+    said = [
+        f"{word} {schema[name]}" for name, word in ((f"min{of}", "at least"), (f"max{of}", "at most")) if name in schema
+    ]
     return f" ({', '.join(said)})" if said else ""

@@ -80,7 +80,18 @@ def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     output = folder / "up.log"
     with output.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "client", "up", "--home", str(home), "--api-port", api, "--dashboard-port", dashboard],
+            [
+                sys.executable,
+                "-m",
+                "client",
+                "up",
+                "--home",
+                str(home),
+                "--api-port",
+                api,
+                "--dashboard-port",
+                dashboard,
+            ],
             env={**outside, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -102,7 +113,12 @@ def _with_runs(home: Path, asym: Asym, folder: Path) -> Platform:
     for name in ("first", "second"):
         command = [sys.executable, "-m", "client", "submit", spec, "--name", name]
         ran = subprocess.run(
-            command, env={**os.environ, "ASYM_HOME": str(home)}, capture_output=True, text=True, check=True, timeout=SECONDS
+            command,
+            env={**os.environ, "ASYM_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=SECONDS,
         )
         jobs.append(ran.stdout.strip())
     for job in jobs:

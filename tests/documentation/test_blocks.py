@@ -1,7 +1,7 @@
 """Every command and every example of the documentation is run, or checked, or says why not.
 
-The blocks of a page are run in their order, by one shell, in a folder of their own with a copy of examples/ in it, against a
-platform that is up. What stands for something of the reader's (`JOB_ID`, `ds_...`) is put in before.
+The blocks of a page are run in their order, by one shell, in a folder of their own with a copy of examples/ in it,
+against a platform that is up. What stands for something of the reader's (`JOB_ID`, `ds_...`) is put in before.
 """
 
 import json
@@ -57,7 +57,9 @@ def executed(block: Block) -> bool:
 def test_every_block_is_run_or_checked_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> None:
     counts = {"run": 0, "checked": 0, "excused": 0}
     for block in BLOCKS:
-        assert block.language in (*RUN, *CHECKED, *SILENT), f"{block.place}: nobody knows what to do with {block.language}"
+        assert block.language in (*RUN, *CHECKED, *SILENT), (
+            f"{block.place}: nobody knows what to do with {block.language}"
+        )
         if block.language in SILENT:
             typed = [line for line in block.text.splitlines() if blocks.COMMAND.match(line)]
             assert not typed, f"{block.place}: {typed[0]!r} is a command; name the block's language"
@@ -90,11 +92,14 @@ def test_the_commands_of_a_page_work(page: str, platform: Platform, tmp_path: Pa
     try:
         ran = subprocess.run(
             ["bash", "-c", "\n".join(script)],
-            cwd=tmp_path, env=platform.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200,
-        )  # fmt: skip
+            cwd=tmp_path, env=platform.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=200, )  # fmt: skip
         code, said = ran.returncode, ran.stdout[-3000:] + ran.stderr[-3000:]
     except subprocess.TimeoutExpired as late:
-        code, said = -1, f"not within {late.timeout:g} s: {(late.stdout or b'')[-2000:]!r} {(late.stderr or b'')[-2000:]!r}"
+        code, said = (
+            -1,
+            f"not within {late.timeout:g} s: {(late.stdout or b'')[-2000:]!r} {(late.stderr or b'')[-2000:]!r}",
+        )
     finally:
         platform.clear()
     at = found[int((tmp_path / ".block").read_text())]
@@ -127,7 +132,9 @@ def test_commands_that_are_shown_exist_with_their_options(block: Block) -> None:
         if words[:1] == ["./dev"]:
             assert words[1] in known, f"{block.place}: {line}"
         elif words[:1] == ["asym"]:
-            end = next((i for i, word in enumerate(words) if word in ("|", ">", "&", "&&", ";") or word.startswith(">")), None)
+            end = next(
+                (i for i, word in enumerate(words) if word in ("|", ">", "&", "&&", ";") or word.startswith(">")), None
+            )
             parse(words[1:end], f"{block.place}: {line}")
 
 
@@ -142,14 +149,18 @@ def parse(words: list[str], place: str) -> None:
         assert rest, place
         assert rest[0] in command.commands, place
         command, rest = command.commands[rest[0]], rest[1:]
+    wrong = None
     try:
         command.make_context(name, rest)
     except UsageError as error:
-        # The files of the examples are where the blocks are run.
-        assert "does not exist" in str(error), f"{place}: {error}"
+        wrong = str(error)
+    # The files of the examples are where the blocks are run.
+    assert wrong is None or "does not exist" in wrong, f"{place}: {wrong}"
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in CHECKED and b.reason is None], ids=lambda b: b.place)
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if b.language in CHECKED and b.reason is None], ids=lambda b: b.place
+)
 def test_examples_of_data_are_right(block: Block) -> None:
     if block.language == "toml":
         assert tomllib.loads(block.text)
@@ -169,7 +180,9 @@ def check_yaml(document: dict, place: str) -> None:
     elif "services" in document:
         check_compose(document)
     elif "search" in document:
-        base = {name: MINIMAL.get(name) if value == "..." else value for name, value in document.get("base", {}).items()}
+        base = {
+            name: MINIMAL.get(name) if value == "..." else value for name, value in document.get("base", {}).items()
+        }
         SweepSpec.model_validate({**document, "base": {**MINIMAL, **base}, "name": "sweep", "metric": "reward/mean"})
     else:
         unknown = document.keys() - JobSpec.model_fields.keys()

@@ -68,7 +68,8 @@ def test_their_settings_are_settings() -> None:
 
 
 def test_the_batch_script_becomes_a_worker(tmp_path: Path) -> None:
-    """As Slurm runs it: with its variables, and the file with the settings sourced; another program in the worker's place."""
+    """As Slurm runs it: with its variables, and the file with the settings sourced; another program in the worker's
+    place."""
     (tmp_path / "asym.env").write_text("ASYM_DATABASE_URL=postgresql://u:p@h/asym\nASYM_BROKER_URL=redis://h\n")
     told = tmp_path / "asym"
     told.write_text('#!/bin/sh\nprintf "%s\\n" "$PPID" "$$" "$*" "$ASYM_DATABASE_URL" "$ASYM_HOME"\n')

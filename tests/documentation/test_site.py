@@ -20,7 +20,15 @@ from trainer.spec.metric_keys import METRICS
 from trainer.spec.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
-LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
+LOADS = {
+    "script": "src",
+    "img": "src",
+    "link": "href",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+}
 """What a browser fetches by itself."""
 NOT_FETCHED = {"canonical", "prev", "next", "edit"}
 
