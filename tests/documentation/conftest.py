@@ -36,6 +36,11 @@ class Platform:
     """A job that succeeded, its last checkpoint of step 2."""
     other_job: str
     dataset: str
+    sweep: str
+    """Of two members, cancelled."""
+    member: str
+    key: str
+    """Of that member; its id."""
     spare_port: int
     """That nothing listens on."""
 
@@ -124,7 +129,12 @@ def _with_runs(home: Path, asym: Asym, folder: Path) -> Platform:
     for job in jobs:
         ended = asym.wait(job, timeout=240)
         assert ended["status"] == "succeeded", ended["failure"]
-    return Platform(home, asym, *jobs, dataset=next(iter(asym.datasets(limit=1)))["id"], spare_port=free_port())
+    dataset, member = next(iter(asym.datasets(limit=1)))["id"], asym.add_member("somebody")["id"]
+    plan = {"name": "plan", "base": asym.job(jobs[0])["spec"], "seeds": [0, 1],
+            "search": {"kind": "list", "points": [{"optim.lr": 1e-4}]}}  # fmt: skip
+    sweep = asym.cancel_sweep(asym.create_sweep(plan)["id"])["id"]
+    key = asym.create_key("of somebody", member_id=member)["id"]
+    return Platform(home, asym, *jobs, dataset, sweep, member, key, spare_port=free_port())
 
 
 def _until(condition: Callable[[], bool], output: Path) -> None:

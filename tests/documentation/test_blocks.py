@@ -113,6 +113,9 @@ def with_values(text: str, platform: Platform) -> str:
         "JOB_ID": platform.job,
         "8990": str(platform.spare_port),
         "ds_...": platform.dataset,
+        "sweep_...": platform.sweep,
+        "member_...": platform.member,
+        "key_...": platform.key,
         "http://127.0.0.1:8000": platform.asym.api_url,
         "http://127.0.0.1:8501": platform.asym.dashboard_url or "",
     }

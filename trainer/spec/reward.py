@@ -107,6 +107,7 @@ class LengthBonus(SpecPart):
 
     kind: Literal["length"]
     weight: Annotated[Real, Field(gt=0)]
+    """How much is taken off at most."""
     start: Annotated[int, Field(ge=0)]
     """Response tokens up to which it is 0; from there it falls linearly ..."""
     end: Annotated[int, Field(ge=1)] | None = None
@@ -118,7 +119,9 @@ class FormatBonus(SpecPart):
 
     kind: Literal["format"]
     weight: Real
+    """Added where the pattern is found."""
     pattern: RE2Pattern
+    """RE2."""
 
 
 Bonus = Annotated[LengthBonus | FormatBonus, Field(discriminator="kind")]
