@@ -50,7 +50,14 @@ class Platform:
         rest = {name: value for name, value in os.environ.items() if not name.startswith("ASYM_")}
         path = f"{Path(sys.executable).parent}:{rest['PATH']}"
         # The pages' Python has warnings as anybody's has them.
-        return {**rest, "HOME": str(self.home.parent), "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        return {
+            **rest,
+            "HOME": str(self.home.parent),
+            "PATH": path,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "PIP_NO_INDEX": "1",
+        }
 
     def clear(self) -> None:
         """End what a page's commands have left in the queue, so that the next page does not wait for it."""

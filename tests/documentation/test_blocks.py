@@ -4,9 +4,12 @@ The blocks of a page are run in their order, by one shell, in a folder of their 
 against a platform that is up. What stands for something of the reader's (`JOB_ID`, `ds_...`) is put in before.
 """
 
+import contextlib
 import json
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -32,6 +35,9 @@ BLOCKS = [block for page in PAGES.values() for block in page]
 RUN = ("bash", "python")
 CHECKED = ("yaml", "json", "toml")
 SILENT = ("text", "math")
+INSTALLS = ("pip", "apt-get", "sudo", "docker", "systemctl")
+"""What would change the machine that the tests run on: blocks of it say that they are not run."""
+PAGE_SECONDS = 240.0
 MINIMAL = {
     "name": "example", "model": {"id": "builtin/tiny-arith"}, "data": {"train": "ds_1"}, "reward": {"kind": "exact"},
 }  # fmt: skip
@@ -54,6 +60,11 @@ def executed(block: Block) -> bool:
     return block.language in RUN and block.reason is None and not only_dev(block)
 
 
+def refuse_installing(block: Block) -> None:
+    changes = [line for line in commands(block) if executed(block) and line.split()[0] in INSTALLS]
+    assert not changes, f"{block.place}: {changes[0]!r} would change the machine of whoever runs the tests"
+
+
 def test_every_block_is_run_or_checked_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> None:
     counts = {"run": 0, "checked": 0, "excused": 0}
     for block in BLOCKS:
@@ -67,6 +78,7 @@ def test_every_block_is_run_or_checked_or_says_why_not(capsys: pytest.CaptureFix
             assert len(block.reason.split()) > 2, f"{block.place}: {block.reason!r} is no reason"
             counts["excused"] += 1
         else:
+            refuse_installing(block)
             counts["run" if executed(block) else "checked"] += 1
     with capsys.disabled():
         print(f"\ndocumentation: {counts['run']} blocks run, {counts['checked']} checked, {counts['excused']} excused")
@@ -84,26 +96,40 @@ def test_the_commands_of_a_page_work(page: str, platform: Platform, tmp_path: Pa
     found = [block for block in PAGES[page] if executed(block)]
     script = ["set -euo pipefail"]
     for number, block in enumerate(found):
+        refuse_installing(block)
         text = with_values(block.text, platform)
         if block.language == "python":
             (tmp_path / f".block-{number}.py").write_text(text)
             text = f"{shlex.quote(sys.executable)} .block-{number}.py\n"
         script.append(f"echo {number} >.block\n{text}")
-    try:
-        ran = subprocess.run(
-            ["bash", "-c", "\n".join(script)],
-            cwd=tmp_path, env=platform.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=200, )  # fmt: skip
-        code, said = ran.returncode, ran.stdout[-3000:] + ran.stderr[-3000:]
-    except subprocess.TimeoutExpired as late:
-        code, said = (
-            -1,
-            f"not within {late.timeout:g} s: {(late.stdout or b'')[-2000:]!r} {(late.stderr or b'')[-2000:]!r}",
-        )
-    finally:
-        platform.clear()
+    code, said = run_script("\n".join(script), tmp_path, platform)
+    platform.clear()
     at = found[int((tmp_path / ".block").read_text())]
-    assert code == 0, f"{at.place} ended with {code}:\n{at.text}\n{said}"
+    why = f"did not end within {PAGE_SECONDS:g} s" if code == -1 else f"ended with {code}"
+    assert code == 0, f"{at.place} {why}:\n{at.text}\n{said}"
+
+
+def run_script(script: str, folder: Path, platform: Platform) -> tuple[int, str]:
+    """Exit status and the end of what was said. Nothing that a page started outlives it."""
+    with (folder / ".said").open("wb") as said:
+        shell = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=folder,
+            env=platform.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = shell.wait(PAGE_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = -1
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
+    return code, (folder / ".said").read_text(errors="replace")[-6000:]
 
 
 def with_values(text: str, platform: Platform) -> str:
