@@ -36,10 +36,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     home: Path
+    """State, credentials, embedded servers, made models."""
     database_url: SecretStr | None = None
+    """Postgres of your own: `postgresql://USER:PASSWORD@HOST/DATABASE`; without it `asym up` starts one."""
     broker_url: SecretStr | None = None
+    """Redis or Valkey of your own: `redis://:PASSWORD@HOST:6379/0`; without it `asym up` starts a Valkey."""
     artifacts: Path
+    """Folder of data sets and checkpoints, the same one for the API and every worker."""
     models_dir: Path | None = None
+    """The only folder from which `path/NAME` models load."""
     hf_allowlist: list[str] = []
     """`ORG/NAME` of each model that `hf/...` may name."""
     http_verifiers: dict[str, SecretStr] = {}
@@ -53,7 +58,9 @@ class Settings(BaseModel):
     sandbox: Literal["bubblewrap"] | None = None
     """What confines the code of `reward.kind: python`; without one such jobs are refused."""
     lease_seconds: Seconds = 15.0
+    """How long a worker may be silent before its jobs are taken away."""
     sweep_seconds: Seconds = 5.0
+    """How often lost jobs are looked for."""
     tidy_seconds: Seconds = 30.0
     """How often a worker looks for ended and deleted jobs whose files can go."""
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1800.0
@@ -63,6 +70,7 @@ class Settings(BaseModel):
     silence_seconds: Seconds = 900.0
     """After how long without a word of its trainer a job's events say so."""
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
+    """The largest data set that is taken."""
     metrics_token: SecretStr | None = None
     """What Prometheus sends as bearer token to GET /metrics; without one, only this machine may ask."""
     worker_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
@@ -73,26 +81,34 @@ class Settings(BaseModel):
     traced: bool = False
     """Whether OTEL_EXPORTER_OTLP_ENDPOINT, or the one for traces alone, says whom to tell of requests and attempts."""
     team_running_gpus: TeamLimit = None
-    """These four: what a team may use that has no limits of its own (`asym teams limits`); None is unlimited."""
+    """GPUs of a team's running jobs together, where it has no limit of its own (`asym teams limits`); unlimited if
+    unset."""
     team_queued_jobs: TeamLimit = None
+    """Jobs of a team that wait, likewise."""
     team_gpu_hours: TeamLimit = None
+    """GPU-hours of a team in a calendar month (UTC), likewise."""
     team_disk_bytes: TeamLimit = None
+    """Bytes of a team's data sets and checkpoints, likewise."""
     secret: SecretStr | None = None
     """What API keys are hashed with (store.secret); without it, a file in the home, which the first start makes."""
     key_requests_per_second: Seconds = 500.0
-    """These four: how fast requests may come, of one key and from one address, and how many at once after a rest."""
+    """How fast requests of one key may come, in the long run."""
     key_burst: Annotated[int, Field(ge=1)] = 2000
+    """How many of one key at once, after a rest."""
     address_requests_per_second: Seconds = 1000.0
+    """How fast requests from one address may come, in the long run."""
     address_burst: Annotated[int, Field(ge=1)] = 4000
+    """How many from one address at once, after a rest."""
     wrong_keys_per_minute: Annotated[int, Field(ge=1)] = 60
-    """From one address; after them it waits, whatever it sends."""
+    """Unknown keys from one address; after them it waits, whatever it sends."""
     request_seconds: Seconds = 30.0
     """After how long a request that is no upload, download or stream is answered 504."""
     watchers_per_key: Annotated[int, Field(ge=1)] = 200
     """Event streams that one key may hold open at an API process."""
     oidc_issuer: str | None = None
-    """These two: whose ID tokens POST /sign-in takes, and issued to whom."""
+    """The identity provider whose ID tokens POST /sign-in takes; goes together with the client's id."""
     oidc_client_id: str | None = None
+    """The client that those tokens are issued to."""
     oidc_claim: Annotated[str, Field(min_length=1)] = "email"
     """What of an ID token is a member's login."""
     oidc_session_hours: Annotated[float, Field(gt=0, le=24 * 366, allow_inf_nan=False)] = 12.0
@@ -100,7 +116,9 @@ class Settings(BaseModel):
     audit_days: Annotated[int, Field(ge=0, le=100_000)] = 400
     """After how long an entry of the audit log is deleted; 0: never."""
     half_life_seconds: Seconds = DEFAULT.half_life_seconds
+    """After so long, use counts half in a team's fair share."""
     reserve_after_seconds: Seconds = DEFAULT.reserve_after_seconds
+    """How long a job of several GPUs waits before a worker is kept free for it."""
 
     @model_validator(mode="after")
     def _an_issuer_has_a_client(self) -> Self:

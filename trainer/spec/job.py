@@ -34,15 +34,19 @@ class Columns(SpecPart):
     """Where a row keeps its prompt and its answer; a dot goes into a nested object (`reward_model.ground_truth`)."""
 
     prompt: str | None = None
+    """None: the first of the known columns that a row has."""
     answer: str | None = None
+    """None: likewise."""
 
 
 class DataSpec(SpecPart):
     train: DataRef
+    """A data set's id, ds_...; a file for `asym train` and `asym submit`."""
     columns: Columns = Columns()
     max_prompt_tokens: Count = 512
     """Longer prompts are dropped and counted, never cut."""
     system_prompt: str | None = None
+    """Takes the place of a system message that a row brings."""
     prompt_template: str | None = None
     """Text with `{prompt}` in it, put around the last user message."""
     chat_template_kwargs: dict[str, bool | int | str] = Field(default={})
@@ -92,8 +96,11 @@ class RolloutSpec(SpecPart):
     engine: Literal["auto", "hf", "vllm"] = "auto"
     """auto: vLLM on a GPU where it is installed, else the policy's own transformers model (hf)."""
     group_size: Annotated[int, Field(ge=2, le=4096)] = 8
+    """Responses to each prompt: a group."""
     temperature: Annotated[Real, Field(gt=0, le=10)] = 1.0
+    """Of sampling; log-probs and entropies are taken at it, too."""
     max_new_tokens: Count = 512
+    """Longer responses are cut there."""
     vllm: VllmSpec = VllmSpec()
 
 
@@ -101,14 +108,19 @@ class OptimSpec(SpecPart):
     """AdamW. A step samples `prompts_per_step` prompts and makes one update per `prompts_per_update` of them."""
 
     lr: Annotated[Real, Field(gt=0)] = 2.0e-6
+    """Learning rate, after the warmup."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises from 0."""
     weight_decay: Annotated[Real, Field(ge=0)] = 0.0
+    """AdamW's."""
     adam_beta1: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     adam_beta2: Annotated[Real, Field(ge=0, lt=1)] = 0.999
     prompts_per_step: Count = 128
+    """Prompts sampled in a step."""
     prompts_per_update: Count | None = None
     """None: one update per step."""
     max_grad_norm: Annotated[Real, Field(gt=0)] = 1.0
+    """A larger gradient is scaled down to it."""
     max_tokens_per_micro_batch: Literal["auto"] | Count = "auto"
     """Prompt and response tokens, padding included, that one forward and backward pass may hold. auto: estimated from
     the device's memory. Either is halved, with an event, when the memory turns out to be too small."""
@@ -133,17 +145,23 @@ class OptimSpec(SpecPart):
 
 class TrainSpec(SpecPart):
     steps: Annotated[int, Field(ge=1, le=10_000_000)] = 100
+    """How many steps the run has."""
 
 
 class EvalSpec(SpecPart):
     """One benchmark: evaluated before the first step, every `every` steps and after the last."""
 
     name: Name
+    """What its metrics are called: eval/NAME/..."""
     data: DataRef
+    """As data.train."""
     columns: Columns = Columns()
     every: Count = 10
+    """Steps between two evaluations."""
     samples: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Responses to each problem."""
     k: list[Count] = Field(default=[1], min_length=1)
+    """pass@k for each of these, at most `samples`."""
     temperature: Annotated[Real, Field(ge=0, le=10)] = 0.4
     """0 is greedy decoding."""
     max_new_tokens: Count | None = None
@@ -162,7 +180,9 @@ class CheckpointSpec(SpecPart):
     """A checkpoint every `every` steps and after the last step."""
 
     every: Count = 20
+    """Steps between two checkpoints."""
     keep_last: Count = 2
+    """How many of the newest are kept."""
     keep_best: str | None = None
     """A metric key, e.g. `eval/NAME/pass_at_k/1`: the checkpoint where it was highest is kept too."""
 
@@ -238,6 +258,7 @@ class ResourcesSpec(SpecPart):
 
 class JobSpec(SpecPart):
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """What the run is called; names need not differ."""
     backend: Backend = "asym"
     """`verl`: the same job as a verl run on Ray, for models and batches that one GPU does not hold. What verl cannot do
     as the spec says is refused (`trainer.spec.backend`)."""
@@ -249,6 +270,7 @@ class JobSpec(SpecPart):
     optim: OptimSpec = OptimSpec()
     train: TrainSpec = TrainSpec()
     eval: list[EvalSpec] = Field(default=[])
+    """Benchmarks that are evaluated while it trains."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     preflight: Annotated[
         PreflightSpec | None, BeforeValidator(_switch, json_schema_input_type=PreflightSpec | bool | None)
@@ -256,6 +278,7 @@ class JobSpec(SpecPart):
     diagnostics: DiagnosticsSpec = DiagnosticsSpec()
     resources: ResourcesSpec = ResourcesSpec()
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Of everything that is drawn: the same spec with the same seed is the same run."""
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:

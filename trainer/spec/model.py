@@ -57,6 +57,7 @@ class LoraSpec(SpecPart):
     """Low-rank adaptation (arXiv 2106.09685): W + (alpha / rank) B A, of which only A and B are trained."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Columns of A, rows of B."""
     alpha: Annotated[Real, Field(gt=0)] = Field(default_factory=lambda before: 2.0 * before["rank"])
     """Twice the rank unless given."""
     dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
@@ -71,6 +72,7 @@ class LoraSpec(SpecPart):
 
 class ModelSpec(SpecPart):
     id: Annotated[str, AfterValidator(_known)]
+    """builtin/NAME, hf/ORG/NAME, path/NAME, or job/JOB_ID@STEP: a checkpoint of another job."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the forward and backward pass compute in; auto is bfloat16 on a GPU, else float32. The weights that the
     optimizer updates are always float32, since a bfloat16 weight cannot take a step of 2e-6."""

@@ -107,6 +107,7 @@ class LengthBonus(SpecPart):
 
     kind: Literal["length"]
     weight: Annotated[Real, Field(gt=0)]
+    """How much is taken off at most."""
     start: Annotated[int, Field(ge=0)]
     """Response tokens up to which it is 0; from there it falls linearly ..."""
     end: Annotated[int, Field(ge=1)] | None = None
@@ -118,7 +119,9 @@ class FormatBonus(SpecPart):
 
     kind: Literal["format"]
     weight: Real
+    """Added where the pattern is found."""
     pattern: RE2Pattern
+    """RE2."""
 
 
 Bonus = Annotated[LengthBonus | FormatBonus, Field(discriminator="kind")]
@@ -165,6 +168,11 @@ def parse_kind(text: str, families: tuple[str, ...] = FAMILIES) -> Kind:
         return Kind(family, name)
     shown = text if len(text) <= 60 else text[:57] + "..."
     raise ValueError(f"unknown verifier {shown!r}; one of: {', '.join(map(kind_form, families))}")
+
+
+def options_of(family: str) -> type[SpecPart]:
+    """The model of a family's options."""
+    return _FAMILIES[family]
 
 
 def option_names(kind: str) -> tuple[str, ...]:
