@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
 from store.errors import Forbidden, NotFound
-from store.models import AuditEntry, Dataset, Job, Key, Member, Sweep
+from store.models import AuditEntry, Dataset, Job, Key, Member, Sampling, Sweep
 
 
 class Role(StrEnum):
@@ -70,20 +70,22 @@ _KINDS = {
     Job: "job",
     Key: "key",
     Member: "member",
+    Sampling: "request",
     Sweep: "sweep",
 }
 
-Owned = AuditEntry | Dataset | Job | Key | Member | Sweep
-T = TypeVar("T", AuditEntry, Dataset, Job, Key, Member, Sweep)
+Owned = AuditEntry | Dataset | Job | Key | Member | Sampling | Sweep
+T = TypeVar("T", AuditEntry, Dataset, Job, Key, Member, Sampling, Sweep)
 
 
 def of_team(identity: Identity, entity: type[Owned]) -> ColumnElement[bool]:
     """The condition under which a row is the caller's team's. Every tenant-facing query has it from here.
 
-    Deleted jobs are nobody's. (Data sets and keys that are gone stay readable to the jobs that were made with them.)
+    Deleted jobs are nobody's, and samplers the platform's own. (Data sets and keys that are gone stay readable to the
+    jobs that were made with them.)
     """
     theirs = entity.team_id == identity.team_id
-    return theirs & entity.deleted_at.is_(None) if entity is Job else theirs
+    return theirs & entity.deleted_at.is_(None) & (entity.kind == "train") if entity is Job else theirs
 
 
 def find(
