@@ -18,7 +18,7 @@ from store.fencing import hold
 from store.journal import move, storable
 from store.models import Job, Sampling
 from store.policy import DEFAULT, Policy
-from store.sampling_ends import ANSWERS_CHANNEL
+from store.sampling_ends import ANSWERS_CHANNEL, put_back
 from store.status import TERMINAL, JobStatus
 from store.usage import charge
 from trainer.spec.events import Sampled
@@ -121,6 +121,7 @@ def answer(session: Session, job_id: str, attempt: int, sampled: Sequence[Sample
     ]
     if last:
         session.execute(_LAST, held | {"last": json.dumps(last)})
+        notify_after_commit(session, REQUESTS_CHANNEL, job_id)
     for sampling_id in dict.fromkeys(each.request for each in sampled):
         notify_after_commit(session, ANSWERS_CHANNEL, sampling_id)
 
@@ -133,6 +134,7 @@ def end(session: Session, job_id: str, attempt: int, policy: Policy = DEFAULT) -
     """
     charge(session, job_id, attempt, policy)
     job = hold(session, job_id, attempt)
+    put_back(session, job_id)
     if job.status is JobStatus.CANCELLING:
         move(session, job, JobStatus.CANCELLED, "cancelled")
     elif _requests_wait(session, job_id):

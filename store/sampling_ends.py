@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from store.database import notify_after_commit
-from store.models import Job, Sampling
+from store.models import Job, Sampling, SamplingPart
 from store.status import LEASED, TERMINAL, JobStatus
 
 ANSWERS_CHANNEL = "asym_sampling"
@@ -26,10 +26,13 @@ _GONE = {
 
 
 def settle(session: Session, job: Job) -> None:
-    """The sampler, whose row is locked, has just got another status. What it was answering fails unless it goes on;
-    once it has failed or was cancelled, what waited for it does, too. An ended one is nobody's to look at."""
+    """The sampler, whose row is locked, has just got another status. What it was answering fails unless it goes on, or
+    unless nothing of the answer is there yet; once it has failed or was cancelled, what waited for it does, too. An ended
+    one is nobody's to look at."""
     if job.status in LEASED:
         return
+    if job.status is JobStatus.QUEUED:
+        put_back(session, job.id)
     if job.status is JobStatus.FAILED and job.failure is not None:
         _fail(session, Sampling.sampler_id == job.id, job.failure)
     elif job.status is JobStatus.CANCELLED:
@@ -38,6 +41,17 @@ def settle(session: Session, job: Job) -> None:
     if job.status in TERMINAL:
         job.deleted_at = job.finished_at
         session.flush()
+
+
+def put_back(session: Session, job_id: str) -> None:
+    """What the sampler has taken and said nothing of waits again, as if it had not been taken."""
+    begun = select(SamplingPart.sampling_id).where(SamplingPart.sampling_id == Sampling.id)
+    session.execute(
+        update(Sampling)
+        .where(Sampling.sampler_id == job_id, Sampling.status == "running", ~begun.exists())
+        .values(status="waiting", attempt=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _fail(session: Session, which: ColumnElement[bool], failure: dict[str, Any]) -> None:

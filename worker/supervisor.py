@@ -5,6 +5,7 @@ One thread does all of that with the database; each job runs in a thread of its 
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,8 @@ from store.status import JobStatus
 from store.workers import Device
 from trainer.spec import failpoints
 from worker.attempt import Attempt
-from worker.held_job import HeldJob
+from worker.held_job import HeldJob, HeldSampler
+from worker.orders import OrderFeed
 from worker.preparation import Preparation
 from worker.slots import Share, Slots
 
@@ -201,13 +203,17 @@ class Supervisor:
             return False
         failpoints.hit("worker.claimed", of=claim.job_id)
         share = self._slots.take(claim.gpus, claim.gpu_memory)
+        samples = claim.kind == "serve"
+        settings = self._preparation.settings
         attempt = Attempt(
-            HeldJob(self._database, claim, self._lease_seconds, self._policy),
+            (HeldSampler if samples else HeldJob)(self._database, claim, self._lease_seconds, self._policy),
             lambda: self._preparation.prepare(claim, share.gpus),
             self._preparation.artifacts,
             self._preparation.spool(),
-            silence_seconds=self._preparation.settings.silence_seconds,
+            # A sampler says nothing while nobody asks.
+            silence_seconds=math.inf if samples else settings.silence_seconds,
             claimed_at=claimed_at,
+            orders=OrderFeed(self._database, settings, claim) if samples else None,
         )
         thread = threading.Thread(target=self._run_attempt, args=(attempt, share), name=claim.job_id, daemon=True)
         with self._lock:

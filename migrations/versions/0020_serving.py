@@ -45,9 +45,7 @@ def upgrade() -> None:
     op.create_index("ix_samplings_finished_at", "samplings", ["finished_at"], postgresql_where=answered)
     op.create_table(
         "sampling_parts",
-        sa.Column(
-            "sampling_id", sa.Text(), sa.ForeignKey("samplings.id", ondelete="CASCADE"), primary_key=True
-        ),
+        sa.Column("sampling_id", sa.Text(), sa.ForeignKey("samplings.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("team_id", sa.Text(), nullable=False),
         sa.Column("deltas", postgresql.JSONB(), nullable=False),

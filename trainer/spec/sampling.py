@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator, model_validator
 
 from trainer.spec.base import Real, SpecPart
-from trainer.spec.reward import ROW_FAMILIES, option_problems, parse_kind, resolve_options
+from trainer.spec.reward import option_problems, parse_kind, resolve_options
 
 MAX_PROMPT_CHARS = 200_000
 MAX_PROMPTS = 32
@@ -22,11 +22,14 @@ DEFAULT_MAX_TOKENS = 512
 DEFAULT_TEXT_TOKENS = 16
 """Of a text that names none, as at OpenAI."""
 
-JUDGES = (*ROW_FAMILIES, "similarity")
-"""The families of verifiers that may judge a sample: those that come with this package."""
+JUDGES = ("math", "numeric", "exact", "regex", "choice", "similarity")
+"""The verifiers that may judge a sample: those that come with this package and need but the answer."""
 
 Text = Annotated[str, StringConstraints(max_length=MAX_PROMPT_CHARS)]
 Tokens = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
+
+
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class ChatMessage(SpecPart):
@@ -71,9 +74,7 @@ class SamplingRequest(SpecPart):
     """0 takes the likeliest token."""
     top_p: Annotated[Real, Field(gt=0, le=1)] = 1.0
     """Only the likeliest tokens that together have this much of the probability are drawn from."""
-    stop: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=256)]], Field(max_length=MAX_STOPS)] = (
-        Field(default=[])
-    )
+    stop: Annotated[list[Stop], Field(max_length=MAX_STOPS)] = Field(default=[])
     """A sample ends before the first of these."""
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
