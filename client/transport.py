@@ -87,6 +87,17 @@ class Transport:
             raise problem_of(response)
         return response.json()
 
+    def wait_for(self, path: str, body: Mapping[str, Any], *, seconds: float) -> Any:  # noqa: ANN401 (any JSON value)
+        """POST and wait so long for an answer that takes its time; never repeated."""
+        timeout = httpx.Timeout(self._timeout, read=seconds, connect=min(self._timeout, 5.0))
+        try:
+            response = self._http.post(path, json=dict(body), timeout=timeout)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if not response.is_success:
+            raise problem_of(response)
+        return response.json()
+
     @contextmanager
     def stream(
         self, path: str, *, headers: Mapping[str, str], params: Mapping[str, Any] | None = None, read_timeout: float
@@ -125,6 +136,9 @@ def problem_of(response: httpx.Response) -> AsymError:
         problem = response.json()
     except ValueError:
         problem = None
+    if isinstance(problem, dict) and isinstance(told := problem.get("error"), dict):
+        # Of the OpenAI-compatible routes.
+        problem = {"title": response.reason_phrase, "detail": told.get("message"), "errors": told.get("errors")}
     if not isinstance(problem, dict):
         problem = {"title": response.reason_phrase, "detail": response.text[:200].strip()}
     return AsymError.from_problem(response.status_code, problem)

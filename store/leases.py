@@ -138,8 +138,8 @@ WITH RECURSIVE me AS (
         lease_until = clock_timestamp() + make_interval(secs => :lease_seconds), charged_at = clock_timestamp(),
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM picked WHERE jobs.id = picked.id AND (:guarded OR picked.takes = 0 OR picked.max_running_gpus IS NULL)
-    RETURNING jobs.id, jobs.kind, jobs.attempt, jobs.spec, jobs.team_id, jobs.demand, picked.takes AS gpus, jobs.continues,
-              jobs.max_runtime - jobs.used_seconds AS seconds_left, picked.max_running_gpus
+    RETURNING jobs.id, jobs.kind, jobs.attempt, jobs.spec, jobs.team_id, jobs.demand, picked.takes AS gpus,
+              jobs.continues, jobs.max_runtime - jobs.used_seconds AS seconds_left, picked.max_running_gpus
 ), noted AS (
     INSERT INTO job_events (job_id, attempt, level, type, message, data)
     SELECT id, attempt, 'info', 'state', 'running',

@@ -1,8 +1,8 @@
 """Samplers: jobs of kind `serve`, each of which holds one model loaded for one team and answers its requests.
 
 They are claimed, leased, charged and taken away like any job (store.leases), and are nobody's to see (store.access).
-Here is what is theirs alone, on the side of the worker: which requests are next, what was answered, and their end, which
-is no failure: idle, or in the way of somebody who waits. The team's side is store.sampling.
+Here is what is theirs alone, on the side of the worker: which requests are next, what was answered, and their end,
+which is no failure: idle, or in the way of somebody who waits. The team's side is store.sampling.
 """
 
 import json

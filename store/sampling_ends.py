@@ -27,8 +27,8 @@ _GONE = {
 
 def settle(session: Session, job: Job) -> None:
     """The sampler, whose row is locked, has just got another status. What it was answering fails unless it goes on, or
-    unless nothing of the answer is there yet; once it has failed or was cancelled, what waited for it does, too. An ended
-    one is nobody's to look at."""
+    unless nothing of the answer is there yet; once it has failed or was cancelled, what waited for it does, too. One
+    that has ended is nobody's to look at."""
     if job.status in LEASED:
         return
     if job.status is JobStatus.QUEUED:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from client.cli import datasets, export, history, jobs, keys, members, mirror, platform, sweeps, training
+from client.cli import datasets, export, history, jobs, keys, members, mirror, platform, sample, sweeps, training
 from client.errors import AsymError, NoCredentials, Unreachable
 from client.extras import MissingExtras
 from client.spec_file import SpecFileError
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (platform, training, jobs, history, export, members, mirror):
+for part in (platform, training, jobs, history, export, sample, members, mirror):
     part.register(app)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(keys.app, name="keys")

@@ -1,7 +1,7 @@
 """Sample from a model for whoever asks:  python -m trainer.serving MODEL --orders FD
 
-Orders (trainer.spec.sampling.Order), one JSON object a line, are read from the file descriptor FD; answers go to
-stdout as events (trainer.spec.events.Sampled). At the end of the orders, or at SIGTERM, what has been begun is finished.
+Orders (trainer.spec.sampling.Order), one JSON object a line, are read from the file descriptor FD; answers go to stdout
+as events (trainer.spec.events.Sampled). At the end of the orders, or at SIGTERM, what has been begun is finished.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from trainer.__main__ import die_with_supervisor
 from trainer.errors import RunError
 from trainer.event_stream import EventStream
 from trainer.process import run_process
+from trainer.spec import failpoints
 from trainer.spec.events import EXIT_DONE, Done
 from trainer.spec.sampling import Order
 
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace, events: EventStream, orders: Orders) -> i
     from trainer.serving.judging import Judge
     from trainer.serving.sampler import Sampler
 
+    failpoints.hit("sampler.load")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         policy = load_policy(

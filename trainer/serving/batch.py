@@ -1,8 +1,8 @@
 """All samples that are on their way, one token of each at a step, through the policy's own transformers model.
 
 Newcomers join between two steps: their prompts are computed, and their caches put beside the others', padded on the
-left to one width. A sample's random numbers are its own (`trainer.engines.sampling`), so who else is in the batch moves it
-only where rounding does. Models whose layers do not keep every token (sliding windows, recurrent states) cannot be
+left to one width. A sample's random numbers are its own (`trainer.engines.sampling`), so who else is in the batch moves
+it only where rounding does. Models whose layers do not keep every token (sliding windows, recurrent states) cannot be
 joined: with them newcomers wait until the batch has ended.
 """
 

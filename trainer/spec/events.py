@@ -184,9 +184,9 @@ class SampledToken(_Part):
 class Judged(_Part):
     """What a verifier says of a sample."""
 
-    reward: float | None
+    reward: float | None = None
     """Null where it could not be judged."""
-    error: str | None
+    error: str | None = None
 
 
 class Delta(_Part):
