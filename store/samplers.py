@@ -112,8 +112,11 @@ def answer(session: Session, job_id: str, attempt: int, sampled: Sequence[Sample
     """Store parts of answers, for whoever holds the sampler's lock. What nobody waits for any more is passed over."""
     told = [storable(each.model_dump(mode="json", exclude_none=True)) for each in sampled]
     held = {"job_id": job_id, "attempt": attempt}
-    parts = [{"id": each["request"], "number": each["number"], "deltas": each["deltas"]} for each in told]
-    session.execute(_PARTS, held | {"parts": json.dumps(parts)})
+    parts = [
+        {"id": each["request"], "number": each["number"], "deltas": each["deltas"]} for each in told if each["deltas"]
+    ]
+    if parts:
+        session.execute(_PARTS, held | {"parts": json.dumps(parts)})
     last = [
         {"id": each["request"], "usage": each.get("usage"), "error": each.get("error")}
         for each in told

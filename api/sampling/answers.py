@@ -87,7 +87,8 @@ class AnswerWatch:
                         if not answer.parts:
                             yield answer
                         return
-                if not begun and time.monotonic() - started > wait_seconds:
+                left = wait_seconds - (time.monotonic() - started)
+                if not begun and left <= 0:
                     reason = await to_thread.run_sync(why_it_waits, limiter=self._limiter)
                     raise _unavailable(
                         "no_sampler",
@@ -95,7 +96,7 @@ class AnswerWatch:
                         f"{reason or 'it takes longer than that'}; try again later",
                     )
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
+                    async with asyncio.timeout(LOOK_SECONDS if begun else min(LOOK_SECONDS, left)):
                         await event.wait()
                         continue
                 yield None
