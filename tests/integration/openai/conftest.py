@@ -27,8 +27,10 @@ GRADER = {
 def url(environment: dict[str, str], free_port: Callable[[], int], wait_until: Callable[..., Any]) -> Iterator[str]:
     """The address of a `python -m api`."""
     starter = Starter(environment, free_port, wait_until)
-    yield starter()
-    starter.stop()
+    try:
+        yield starter()
+    finally:
+        starter.stop()
 
 
 @pytest.fixture
