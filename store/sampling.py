@@ -162,9 +162,9 @@ def give_up(session: Session, identity: Identity, sampling_id: str) -> None:
 
 
 def why_it_waits(session: Session, identity: Identity, sampling_id: str, policy: Policy = DEFAULT) -> str | None:
-    """In words, why nothing answers yet: the reason for which its sampler is in the queue, or that the model loads."""
+    """In words, why nothing answers yet: what its sampler waits for, or that the model loads. None: it has none."""
     sampling = find(session, identity, Sampling, sampling_id)
-    if sampling.status != SamplingStatus.WAITING or sampling.sampler_id is None:
+    if sampling.sampler_id is None:
         return None
     job = session.scalars(
         select(Job).where(Job.id == sampling.sampler_id, Job.team_id == identity.team_id)
