@@ -26,12 +26,14 @@ from api.limits.timeouts import RequestTimeouts
 from api.limits.watchers import WatcherLimit
 from api.members import routes as members
 from api.metrics import routes as metrics
+from api.openai import completions as openai_completions
 from api.openai import files as openai_files
 from api.openai import jobs as openai_jobs
 from api.openai import models as openai_models
 from api.request_bodies import BodyBounds
 from api.request_ids import RequestIds
 from api.response_headers import ResponseHeaders
+from api.sampling import answers
 from api.sign_in import routes as sign_in
 from api.state import POOL_SIZE, ApiState
 from api.sweeps import routes as sweeps
@@ -79,7 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestIds)
     work = (datasets, jobs, sweeps, metrics, comparing, events, history)
     people = (keys, sign_in, members, audit, webhooks)
-    openai = (openai_files, openai_jobs, openai_models)
+    openai = (openai_files, openai_jobs, openai_models, openai_completions)
     for domain in (*work, *people, cluster, health, telemetry, *openai):
         app.include_router(domain.router)
     return app
@@ -94,10 +96,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.rates.bind()
     async with (
         running("event listener", partial(listen, state.database_url, state.feeds)),
+        running("answer listener", partial(answers.listen, state.database_url, state.samplings)),
         running("sweeper", partial(sweep_regularly, state)),
         running("webhooks", Deliverer(state).run),
     ):
         yield
+    state.samplings.close()
     state.feeds.close()
     await state.feeds.wait_closed()
     await state.rates.close()

@@ -31,7 +31,7 @@ SUMMED_UP = 5
 
 MEDIA_TYPE = "application/problem+json"
 
-_LIMITS = {"queued_jobs": (429, "queue-limit"), "disk_bytes": (413, "disk-limit")}
+_LIMITS = {"queued_jobs": (429, "queue-limit"), "disk_bytes": (413, "disk-limit"), "samplings": (429, "sampling-limit")}
 """What a team at its limit is answered: too many of them; or more than may be kept, be it a file or a job's to come."""
 
 

@@ -10,6 +10,7 @@ from api.events.feed import Feeds
 from api.limits.gcra import Rates
 from api.measured import LatestCensus, Measured
 from api.metrics.cache import Answers
+from api.sampling.answers import AnswerWatch
 from api.sign_in.id_tokens import IdTokens
 from store import doorbell, schema
 from store.artifacts import Artifacts
@@ -48,6 +49,7 @@ class ApiState:
         self.schema_version = schema.head()
         self.artifacts = Artifacts(settings.artifacts)
         self.feeds = Feeds()
+        self.samplings = AnswerWatch()
         self.answers = Answers(METRICS_CACHE_BYTES)
         self.measured = Measured()
         self.census = LatestCensus(self.platform)

@@ -72,6 +72,9 @@ def problem_of(response: "httpx.Response", *, retry_after: float | None = None) 
         problem = response.json()
     except ValueError:
         problem = None
+    if isinstance(problem, dict) and isinstance(told := problem.get("error"), dict):
+        # Of the OpenAI-compatible routes.
+        problem = {"title": response.reason_phrase, "detail": told.get("message"), "errors": told.get("errors")}
     if not isinstance(problem, dict):
         problem = {"title": response.reason_phrase, "detail": response.text[:200].strip()}
     return AsymError.from_problem(response.status_code, problem, retry_after=retry_after)

@@ -9,7 +9,7 @@ from streamlit.navigation.page import StreamlitPage
 from client import Asym
 from dashboard import chart, session
 from dashboard.places import PLACES
-from dashboard.views import compare, datasets, queue, run, runs, submit, sweeps, team, workers
+from dashboard.views import compare, datasets, playground, queue, run, runs, submit, sweeps, team, workers
 
 # Streamlit leaves a hand's breadth free at the top of a page, and writes white on the primary colour, however light
 # that is.
@@ -62,6 +62,7 @@ def _navigate(api: Asym) -> None:
         "submit": lambda: submit.show(api, open_run),
         "run": lambda: run.show(api, open_run, compare_with, clone),
         "compare": lambda: compare.show(api),
+        "playground": lambda: playground.show(api),
         "sweeps": lambda: sweeps.show(api, open_run, compare_with),
         "datasets": lambda: datasets.show(api),
         "queue": lambda: queue.show(api, open_run),

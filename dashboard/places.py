@@ -7,6 +7,7 @@ PLACES: Final = {
     "submit": ("New run", ":material/add_circle:"),
     "run": ("Run", ":material/show_chart:"),
     "compare": ("Compare", ":material/stacked_line_chart:"),
+    "playground": ("Playground", ":material/chat:"),
     "sweeps": ("Sweeps", ":material/grid_on:"),
     "datasets": ("Data sets", ":material/database:"),
     "queue": ("Queue", ":material/hourglass_empty:"),

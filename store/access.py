@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
 from store.errors import Forbidden, NotFound
-from store.models import AuditEntry, Dataset, Job, Key, Member, Sweep, Webhook
+from store.models import AuditEntry, Dataset, Job, Key, Member, Sampling, Sweep, Webhook
 
 
 class Role(StrEnum):
@@ -71,22 +71,25 @@ _KINDS = {
     Job: "job",
     Key: "key",
     Member: "member",
+    Sampling: "request",
     Sweep: "sweep",
     Webhook: "webhook",
 }
 
-Owned = AuditEntry | Dataset | Job | Key | Member | Sweep | Webhook
-T = TypeVar("T", AuditEntry, Dataset, Job, Key, Member, Sweep, Webhook)
+Owned = AuditEntry | Dataset | Job | Key | Member | Sampling | Sweep | Webhook
+T = TypeVar("T", AuditEntry, Dataset, Job, Key, Member, Sampling, Sweep, Webhook)
 
 
 def of_team(identity: Identity, entity: type[Owned]) -> ColumnElement[bool]:
     """The condition under which a row is the caller's team's. Every tenant-facing query has it from here.
 
-    Deleted jobs and webhooks are nobody's. (Data sets and keys that are gone stay readable to the jobs that were made
-    with them.)
+    Deleted jobs and webhooks are nobody's, and samplers the platform's own. (Data sets and keys that are gone stay
+    readable to the jobs that were made with them.)
     """
     theirs = entity.team_id == identity.team_id
-    return theirs & entity.deleted_at.is_(None) if entity in (Job, Webhook) else theirs
+    if entity is Job:
+        return theirs & entity.deleted_at.is_(None) & (entity.kind == "train")
+    return theirs & entity.deleted_at.is_(None) if entity is Webhook else theirs
 
 
 def find(

@@ -41,7 +41,7 @@ class Forbidden(StoreError):  # noqa: N818
 class LimitReached(StoreError):  # noqa: N818
     """The team has as much as it may have; the message says of what, and what to do."""
 
-    def __init__(self, limit: Literal["queued_jobs", "disk_bytes"], message: str) -> None:
+    def __init__(self, limit: Literal["queued_jobs", "disk_bytes", "samplings"], message: str) -> None:
         super().__init__(message)
         self.limit = limit
 

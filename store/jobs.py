@@ -90,7 +90,7 @@ def create(
         "max_runtime": spec.resources.max_runtime,
         "max_attempts": spec.resources.max_attempts,
         "steps": spec.train.steps,
-        "base_checkpoint": base_checkpoint(spec),
+        "base_checkpoint": base_checkpoint(spec.model.id),
         "cloned_from": cloned_from,
         "idempotency_key": idempotency_key,
         "idempotency_hash": None if idempotency_key is None else digest,
@@ -121,23 +121,27 @@ def check_references(
         held = datasets.hold(session, identity, (id for _, id in refs))
     known = {dataset.id for dataset in held.values() if dataset.deleted_at is None}
     errors: list[FieldProblem] = [{"loc": loc, "msg": f"no data set {id!r}"} for loc, id in refs if id not in known]
-    if (base := base_checkpoint(spec)) is not None:
-        job_id, _, step = base.partition("@")
-        found = session.scalars(
-            select(Checkpoint.step)
-            .join(Job, Job.id == Checkpoint.job_id)
-            .where(of_team(identity, Job), Job.id == job_id, Checkpoint.step == int(step), checkpoints.usable())
-            .with_for_update(read=True)
-        ).one_or_none()
-        if found is None:
-            errors.append({"loc": ["body", "model", "id"], "msg": f"no checkpoint of step {step} of job {job_id!r}"})
+    if (base := base_checkpoint(spec.model.id)) is not None and (reason := hold_checkpoint(session, identity, base)):
+        errors.append({"loc": ["body", "model", "id"], "msg": reason})
     if errors:
         raise Invalid(errors)
 
 
-def base_checkpoint(spec: JobSpec) -> str | None:
+def hold_checkpoint(session: Session, identity: Identity, base: str) -> str | None:
+    """Keep `JOB_ID@STEP` from being deleted until this transaction ends. In words, why it cannot be had."""
+    job_id, _, step = base.partition("@")
+    found = session.scalars(
+        select(Checkpoint.step)
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(of_team(identity, Job), Job.id == job_id, Checkpoint.step == int(step), checkpoints.usable())
+        .with_for_update(read=True)
+    ).one_or_none()
+    return f"no checkpoint of step {step} of job {job_id!r}" if found is None else None
+
+
+def base_checkpoint(model_id: str) -> str | None:
     """`JOB_ID@STEP` where the model is another job's checkpoint."""
-    source, name = parse_model_id(spec.model.id)
+    source, name = parse_model_id(model_id)
     return name if source == "job" else None
 
 

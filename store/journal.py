@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
+from store import sampling_ends
 from store.database import notify_after_commit
 from store.errors import Conflict
 from store.models import Base, Job, JobEvent
@@ -67,6 +68,8 @@ def move(session: Session, job: Job, to: JobStatus, message: str, data: dict[str
     level = "error" if to is JobStatus.FAILED else "warning" if job.pause_reason else "info"
     append(session, [event_row(job.id, job.attempt, "state", message, {"status": to.value, **(data or {})}, level)])
     announce(session, job.id)
+    if job.kind == "serve":
+        sampling_ends.settle(session, job)
 
 
 def storable(value: T) -> T:

@@ -50,6 +50,8 @@ class Claim:
     """GB that each of its GPUs has at least."""
     seconds_left: float | None = None
     """Until its max_runtime is used up; None where it has none."""
+    kind: str = "train"
+    """Or serve: a sampler (store.samplers)."""
 
 
 class Failure(TypedDict):
@@ -136,8 +138,8 @@ WITH RECURSIVE me AS (
         lease_until = clock_timestamp() + make_interval(secs => :lease_seconds), charged_at = clock_timestamp(),
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM picked WHERE jobs.id = picked.id AND (:guarded OR picked.takes = 0 OR picked.max_running_gpus IS NULL)
-    RETURNING jobs.id, jobs.attempt, jobs.spec, jobs.team_id, jobs.demand, picked.takes AS gpus, jobs.continues,
-              jobs.max_runtime - jobs.used_seconds AS seconds_left, picked.max_running_gpus
+    RETURNING jobs.id, jobs.kind, jobs.attempt, jobs.spec, jobs.team_id, jobs.demand, picked.takes AS gpus,
+              jobs.continues, jobs.max_runtime - jobs.used_seconds AS seconds_left, picked.max_running_gpus
 ), noted AS (
     INSERT INTO job_events (job_id, attempt, level, type, message, data)
     SELECT id, attempt, 'info', 'state', 'running',
@@ -191,7 +193,9 @@ def claim(
                     announce(session, row.id)
                     resume = None if row.step is None else StoredCheckpoint(row.step, row.path)
                     memory = Demand.parse(row.demand).gpu_memory
-                    return Claim(row.id, row.attempt, row.spec, row.team_id, row.gpus, resume, memory, row.seconds_left)
+                    return Claim(
+                        row.id, row.attempt, row.spec, row.team_id, row.gpus, resume, memory, row.seconds_left, row.kind
+                    )
                 take_back()
             elif row.picked:
                 guarded = True

@@ -72,6 +72,7 @@ _ENDED = text("status in ({})".format(", ".join(f"'{status}'" for status in sort
 _TO_TIDY = text(f"{_ENDED} AND (tidied_at IS NULL OR deleted_at IS NOT NULL)")
 _ORDER = (text("priority DESC"), "queued_at", "id")
 """In which queued jobs of one team are taken."""
+LIVE_SAMPLER = text("kind = 'serve' AND finished_at IS NULL")
 TAGGED = text("tags <> '{}'")
 """The jobs that ix_jobs_tags knows; a search by tags says so, too, or Postgres could not use it."""
 
@@ -286,12 +287,16 @@ class Job(Base):
         _search("ix_jobs_tags", "tags", TAGGED),
         _search("ix_jobs_words", "words"),
         _search("ix_jobs_facade", "facade", text("facade IS NOT NULL")),
+        # A team has one sampler of a model at a time, whoever asks for it (store.sampling).
+        Index("uq_jobs_sampler", "team_id", "model", unique=True, postgresql_where=LIVE_SAMPLER),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
     created_by: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
     name: Mapped[str]
+    kind: Mapped[str] = mapped_column(server_default="train")
+    """train; or serve: a sampler, which holds a model loaded for its team (store.samplers) and is no team's to see."""
     status: Mapped[JobStatus] = mapped_column(StatusText())
     spec: Mapped[dict[str, Any]]
     gpus: Mapped[int | None] = mapped_column(SmallInteger)
@@ -536,7 +541,7 @@ class Webhook(Base):
 
 
 class WebhookDelivery(Base):
-    """Something that a webhook is to be told, and how that went. Written by a trigger on job_events (migration 0019),
+    """Something that a webhook is to be told, and how that went. Written by a trigger on job_events (migration 0020),
     so in the very transaction that changes the job."""
 
     __tablename__ = "webhook_deliveries"
@@ -565,6 +570,50 @@ class WebhookDelivery(Base):
     error: Mapped[str | None]
     """Why the last try failed."""
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class Sampling(Base):
+    """A request to sample from a model, until a while after it is answered."""
+
+    __tablename__ = "samplings"
+    __table_args__ = (
+        Index(None, "team_id", "id"),
+        Index("ix_samplings_waiting", "team_id", "model", "id", postgresql_where=text("status = 'waiting'")),
+        Index("ix_samplings_open", "expires_at", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_samplings_sampler_id", "sampler_id"),
+        _few("ix_samplings_finished_at", "finished_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    created_by: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    model: Mapped[str]
+    status: Mapped[str]
+    """store.sampling.SamplingStatus."""
+    request: Mapped[dict[str, Any]]
+    """trainer.spec.sampling.SamplingRequest."""
+    sampler_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    """The job that answers it."""
+    attempt: Mapped[int | None]
+    usage: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """trainer.spec.events.SamplingError."""
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    expires_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class SamplingPart(Base):
+    """A part of an answer."""
+
+    __tablename__ = "sampling_parts"
+
+    sampling_id: Mapped[str] = mapped_column(ForeignKey("samplings.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    team_id: Mapped[str]
+    """The request's: its rows are told apart by it (store.tenancy)."""
+    deltas: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+    """trainer.spec.events.Delta."""
 
 
 class JobEvent(Base):

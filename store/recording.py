@@ -6,6 +6,7 @@ from sqlalchemy import delete, func, insert, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from store import samplers
 from store.artifacts import attempt_path
 from store.fencing import hold
 from store.journal import EventType, announce, append, event_row, storable
@@ -72,6 +73,7 @@ class _Rows:
         self.rollouts: list[dict[str, Any]] = []
         self.checkpoints: list[dict[str, Any]] = []
         self.logs: list[dict[str, Any]] = []
+        self.sampled: list[trainer.Sampled] = []
 
     @property
     def steps(self) -> set[int]:
@@ -111,6 +113,8 @@ class _Rows:
                 self._note("checkpoint", f"checkpoint of step {event.step}", event)
             case trainer.Log():
                 self._note("message", event.message, event, event.level)
+            case trainer.Sampled():
+                self.sampled.append(event)
             case trainer.Failed():
                 self._note("message", event.message, event, "error")
             case trainer.Stopped():
@@ -148,6 +152,8 @@ class _Rows:
             _replace(session, Checkpoint, ["job_id", "step"], self.checkpoints)
         if self.logs:
             session.execute(insert(JobLog), self.logs)
+        if self.sampled:
+            samplers.answer(session, self._job_id, self._attempt, self.sampled)
 
 
 def _replace(session: Session, entity: type[Rollout | Checkpoint], key: list[str], rows: list[dict[str, Any]]) -> None:

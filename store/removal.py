@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, defer
 
-from store import checkpoints
+from store import checkpoints, samplers
 from store.access import Identity, Scope, find, require
 from store.errors import Conflict
 from store.fencing import lock
@@ -42,19 +42,17 @@ def request_delete(session: Session, identity: Identity, job_id: str) -> None:
     job = find(session, identity, Job, job_id, lock=True, options=[defer(Job.spec, raiseload=True)])
     if job.status not in TERMINAL:
         raise Conflict(f"{job_id} is {job.status}: cancel it and wait for its end before you delete it")
+    of_it = Job.base_checkpoint.in_(
+        select(func.concat(Checkpoint.job_id, "@", Checkpoint.step)).where(Checkpoint.job_id == job_id)
+    )
     user = session.scalars(
         select(Job.id)
-        .where(
-            Job.status.not_in(TERMINAL),
-            (Job.continues == job_id)
-            | Job.base_checkpoint.in_(
-                select(func.concat(Checkpoint.job_id, "@", Checkpoint.step)).where(Checkpoint.job_id == job_id)
-            ),
-        )
+        .where(Job.kind == "train", Job.status.not_in(TERMINAL), (Job.continues == job_id) | of_it)
         .limit(1)
     ).first()
     if user is not None:
         raise Conflict(f"{user} goes on from a checkpoint of {job_id}: cancel it, or wait for its end")
+    samplers.end_those(session, of_it)
     job.deleted_at = session.scalar(select(func.clock_timestamp()))
     # The key may be used again, and a failed job may be retried anew: this one is not there any more.
     job.idempotency_key = job.idempotency_hash = job.retry_of = None

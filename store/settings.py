@@ -24,6 +24,7 @@ _PLAIN = (
     "wrong_keys_per_minute", "request_seconds", "watchers_per_key", "audit_days",
     "oidc_issuer", "oidc_client_id", "oidc_claim", "oidc_session_hours",
     "worker_metrics_port", "worker_metrics_host", "log_format",
+    "sampler_idle_seconds", "sampler_wait_seconds", "sampler_request_seconds", "team_sampler_requests",
 )  # fmt: skip
 """The settings that are read as they are, each from ASYM_ and its name."""
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -115,6 +116,14 @@ class Settings(BaseModel):
     """How long the key lasts that one gets by signing in."""
     audit_days: Annotated[int, Field(ge=0, le=100_000)] = 400
     """After how long an entry of the audit log is deleted; 0: never."""
+    sampler_idle_seconds: Seconds = 300.0
+    """After how long without a request a model that was loaded to be sampled from is let go."""
+    sampler_wait_seconds: Seconds = 120.0
+    """How long a request to sample waits for a worker and for the model to be loaded; then it is answered 503."""
+    sampler_request_seconds: Seconds = 600.0
+    """How long such a request may take in all."""
+    team_sampler_requests: Annotated[int, Field(ge=1)] = 64
+    """How many of a team's may wait or be answered at once; one more is answered 429."""
     half_life_seconds: Seconds = DEFAULT.half_life_seconds
     """After so long, use counts half in a team's fair share."""
     reserve_after_seconds: Seconds = DEFAULT.reserve_after_seconds

@@ -89,11 +89,10 @@ def build_prompts(
         text = apply_template(prompt_template, question)
         own_ids = _token_ids(tokenizer, text, add_special_tokens=False)
         if is_chat:
-            token_ids = _chat_ids(
-                tokenizer, chat_messages(problem.prompt, text, system_prompt), problem.row, chat_template_kwargs or {}
-            )
+            chat = chat_messages(problem.prompt, text, system_prompt)
+            token_ids = chat_ids(tokenizer, chat, f"row {problem.row}", chat_template_kwargs or {})
         else:
-            token_ids = _plain_ids(tokenizer, text)
+            token_ids = plain_ids(tokenizer, text)
         if not own_ids:
             dropped.setdefault(EMPTY, []).append(problem.row)
         elif special_ids.issuperset(own_ids):
@@ -125,12 +124,15 @@ def chat_messages(prompt: str | list[Message], text: str, system_prompt: str | N
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _chat_ids(
+def chat_ids(
     tokenizer: "PreTrainedTokenizerBase",
     chat: list[dict[str, str]],
-    row: int,
+    place: str,
     template_kwargs: Mapping[str, bool | int | str],
 ) -> list[int]:
+    """A chat by the model's template, up to and including the opening of the assistant's turn.
+
+    RunError, which begins with `place`, when the template refuses it."""
     # Comes with transformers' chat templates; base models do without it.
     from jinja2 import TemplateError
 
@@ -140,13 +142,14 @@ def _chat_ids(
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in chat)
         raise RunError(
-            "chat_template_refused", f"row {row}: the model's chat template refuses a chat of {roles}: {error}"
+            "chat_template_refused", f"{place}: the model's chat template refuses a chat of {roles}: {error}"
         ) from error
     # The template writes the BOS itself where the model wants one; adding special tokens would double it.
     return _token_ids(tokenizer, str(rendered), add_special_tokens=False)
 
 
-def _plain_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+def plain_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """A text to go on with, with what the model wants at the beginning of a text and nothing at its end."""
     token_ids = _token_ids(tokenizer, text, add_special_tokens=True)
     # Some tokenizers end every text with an EOS, and nothing sensible follows one.
     while token_ids and token_ids[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token)):

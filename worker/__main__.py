@@ -54,8 +54,9 @@ def main() -> int:
 
     if settings.traced:
         tracing.start("asym-worker")
-    # One job uses up to two connections at once (its lease, its events); the supervisor and tidying one more each.
-    pool_size = 2 * (len(gpus) + arguments.cpu_slots) + 2
+    # One job uses up to three connections at once (its lease, its events, a sampler's requests); the supervisor and
+    # tidying one more each.
+    pool_size = 3 * (len(gpus) + arguments.cpu_slots) + 2
     database = Database(database_url, pool_size, idle_seconds=settings.lease_seconds / 2)
     artifacts = Artifacts(settings.artifacts)
     host = socket.gethostname()

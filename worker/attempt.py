@@ -19,8 +19,10 @@ from store.errors import LeaseLost, UnsafePath
 from store.status import JobStatus
 from trainer.spec import failpoints
 from trainer.spec.events import DISK_FULL, EXIT_DONE, EXIT_STOPPED, STORAGE_FULL
+from worker.backlog import BATCH_SECONDS
 from worker.held_job import HeldJob
 from worker.lease import LeaseKeeper
+from worker.orders import OrderFeed
 from worker.outage import UNREACHABLE
 from worker.preparation import BadJobError, Launch, MissingFileError
 from worker.process import TrainerProcess
@@ -34,6 +36,8 @@ CANCEL_SECONDS = 3.0
 """How long a cancelled trainer may take to end by itself."""
 PAUSE_SECONDS = 1800.0
 """How long a trainer may take to finish its step and write a checkpoint when a pause asks for it."""
+ANSWER_SECONDS = 0.03
+"""How long a part of an answer waits for others before it is written: somebody reads along."""
 CHECKPOINT_DAMAGED = "checkpoint_damaged"
 """Code of the trainer's failure when the checkpoint it was to go on from is not what its manifest says."""
 _RETRY_SECONDS = 1.0
@@ -69,9 +73,11 @@ class Attempt:
         *,
         silence_seconds: float,
         claimed_at: float,
+        orders: OrderFeed | None = None,
     ) -> None:
         """`spool`: this attempt's own. `silence_seconds`: after how long a silent trainer is remarked upon.
-        `claimed_at`: time.monotonic() before the claim was sent; the lease is counted from there."""
+        `claimed_at`: time.monotonic() before the claim was sent; the lease is counted from there. `orders`: what a
+        sampler is fed by."""
         self.job = job
         self._prepare = prepare
         self._artifacts = artifacts
@@ -92,6 +98,7 @@ class Attempt:
         self._run_until: float | None = None
         self._silence_seconds = silence_seconds
         self._silent_since: float | None = None
+        self._orders = orders
 
     def run(self) -> JobStatus | None:
         """Until the job is settled: the status it then has; None when it is not ours any more. Leaves no process."""
@@ -143,7 +150,11 @@ class Attempt:
                 launch = self._insist(self._prepare)
             failpoints.hit("worker.prepared", of=self.job.claim.job_id)
             process = TrainerProcess(
-                launch.command, run_dir=launch.run_dir, environment=launch.environment, on_end=self._notify
+                launch.command,
+                run_dir=launch.run_dir,
+                environment=launch.environment,
+                on_end=self._notify,
+                takes_orders=self._orders is not None,
             )
         except BadJobError as error:
             failure = error.failure
@@ -164,12 +175,18 @@ class Attempt:
             spool=self._spool,
             after_checkpoint=lambda: delete_superseded(self.job, self._artifacts),
             on_change=self._notify,
+            batch_seconds=BATCH_SECONDS if self._orders is None else ANSWER_SECONDS,
         )
         try:
-            with tracing.span("train"):
+            # What a sampler does is requests, which come and go.
+            with tracing.span("train" if self._orders is None else "serve"):
                 recorder.start(process.stdout, process.stderr)
+                if self._orders is not None and process.orders is not None:
+                    self._orders.start(process.orders)
                 self._watch(process, recorder)
         finally:
+            if self._orders is not None:
+                self._orders.close()
             recorder.abandon()
             process.close()
         if self._lease.lost or recorder.lost:
@@ -230,6 +247,8 @@ class Attempt:
             if wanted in (Stop.PAUSE, Stop.TIME):
                 self._kill_at = now + PAUSE_SECONDS
             self._stop = wanted
+            if self._orders is not None:
+                self._orders.close()
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
             self._killed = True

@@ -30,8 +30,9 @@ class Backlog:
     Full, it makes `put` wait: then nobody reads the pipe and the trainer itself waits. Nothing is dropped.
     """
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, batch_seconds: float = BATCH_SECONDS) -> None:
         self._spool = spool
+        self._batch_seconds = batch_seconds
         self._spooling = False
         self._items: deque[Item] = deque()
         self._bytes = 0
@@ -82,14 +83,14 @@ class Backlog:
             self._append(*self._spool.get())
 
     def take(self) -> list[Item]:
-        """The next batch: all that came within BATCH_SECONDS of its first item, at most so many items and bytes.
+        """The next batch: all that came within `batch_seconds` of its first item, at most so many items and bytes.
 
         Waits for a first item. Empty: closed and everything taken, or abandoned.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed or self._abandoned)
             self._unspool()
-            deadline = time.monotonic() + BATCH_SECONDS
+            deadline = time.monotonic() + self._batch_seconds
             self._changed.wait_for(
                 lambda: (
                     self._closed or self._abandoned or len(self._items) >= BATCH_ITEMS or self._bytes >= BATCH_BYTES

@@ -3,7 +3,7 @@
 import time
 from typing import Literal
 
-from store import checkpoints, leases
+from store import checkpoints, leases, samplers
 from store.database import Database
 from store.leases import Claim, Failure, PauseReason
 from store.policy import DEFAULT, Policy
@@ -109,3 +109,22 @@ class HeldJob:
     ) -> JobStatus:
         with self._database.transaction() as session:
             return leases.finish(session, self.claim.job_id, self.claim.attempt, status, failure, self._policy)
+
+
+class HeldSampler(HeldJob):
+    """A claimed sampler. It has no state to go on from: whenever it stops in good order it is done with, or goes behind
+    those that wait where requests have come meanwhile."""
+
+    def succeed(self) -> JobStatus:
+        return self._end()
+
+    def release(self, *, crashed: bool, evidence: list[str], message: str = "the sampler crashed") -> JobStatus:
+        return super().release(crashed=True, evidence=evidence, message=message) if crashed else self._end()
+
+    def set_aside(self, code: str, message: str) -> JobStatus:
+        """Nobody resumes a sampler: what keeps it from going on counts as a crash."""
+        return super().release(crashed=True, evidence=[code], message=message)
+
+    def _end(self) -> JobStatus:
+        with self._database.transaction() as session:
+            return samplers.end(session, self.claim.job_id, self.claim.attempt, self._policy)

@@ -23,6 +23,7 @@ from worker.spool import Spool
 
 # -P: the run directory, which is the trainer's to write to, is not where Python looks for modules.
 TRAINER = (sys.executable, "-P", "-m", "trainer")
+SAMPLER = (sys.executable, "-P", "-m", "trainer.serving")
 
 
 class BadJobError(Exception):
@@ -56,6 +57,7 @@ class Preparation:
     environment: Mapping[str, str]
     """The worker's own environment."""
     trainer: Sequence[str] = TRAINER
+    sampler: Sequence[str] = SAMPLER
 
     def spool(self) -> Spool:
         """One attempt's share of the disk for what the database cannot take yet."""
@@ -63,30 +65,44 @@ class Preparation:
 
     def prepare(self, claim: Claim, gpus: Sequence[str]) -> Launch:
         """Make the run directory and find every file. BadJobError, MissingFileError, OSError or a database error."""
+        if claim.kind == "serve":
+            return self._prepare_sampler(claim, gpus)
         try:
             spec = JobSpec.model_validate(claim.spec)
         except ValidationError as error:
             lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
             raise BadJobError("bad_spec", "this version of the platform cannot read the stored spec", lines) from error
-        run_dir = self.artifacts.attempt_dir(claim.job_id, claim.attempt)
-        run_dir.mkdir(parents=True, exist_ok=True)
+        run_dir = self._run_dir(claim)
         spec_file = run_dir / "spec.yaml"
         spec_file.write_text(json.dumps(claim.spec, indent=1))
         command = [*self.trainer, str(spec_file), "--run-dir", str(run_dir), "--supervised"]
-        command += ["--cache-dir", str(self.settings.models_cache)]
-        if self.settings.models_dir is not None:
-            command += ["--models-dir", str(self.settings.models_dir)]
+        command += self._model_arguments(claim, spec.model.id)
         if self.settings.sandbox is not None:
             command += ["--sandbox", self.settings.sandbox]
         for reference, path in self._data_files(claim, spec).items():
             command += ["--data", f"{reference}={path}"]
-        model_dir = self._model_dir(claim, spec)
-        if model_dir is not None:
-            command += ["--model-dir", str(model_dir)]
         if claim.resume is not None:
             command += ["--resume", str(_existing(self.artifacts.resolve(claim.resume.path)))]
         environment = clean_environment(self.environment, ",".join(gpus)) | self._of_http_verifiers()
         return Launch(command, run_dir, environment)
+
+    def _prepare_sampler(self, claim: Claim, gpus: Sequence[str]) -> Launch:
+        model_id = str(claim.spec["model"]["id"])
+        command = [*self.sampler, model_id, *self._model_arguments(claim, model_id)]
+        return Launch(command, self._run_dir(claim), clean_environment(self.environment, ",".join(gpus)))
+
+    def _run_dir(self, claim: Claim) -> Path:
+        run_dir = self.artifacts.attempt_dir(claim.job_id, claim.attempt)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return run_dir
+
+    def _model_arguments(self, claim: Claim, model_id: str) -> list[str]:
+        """Where the model is, or is to be looked for."""
+        arguments = ["--cache-dir", str(self.settings.models_cache)]
+        if self.settings.models_dir is not None:
+            arguments += ["--models-dir", str(self.settings.models_dir)]
+        model_dir = self._model_dir(claim, model_id)
+        return arguments if model_dir is None else [*arguments, "--model-dir", str(model_dir)]
 
     def _of_http_verifiers(self) -> dict[str, str]:
         """Not among the arguments, which everyone on the machine may read of its processes: an address may hold a
@@ -112,9 +128,9 @@ class Preparation:
             for reference, file in files.items()
         }
 
-    def _model_dir(self, claim: Claim, spec: JobSpec) -> Path | None:
+    def _model_dir(self, claim: Claim, model_id: str) -> Path | None:
         """The folder of a model that lies on this platform; None for those that the trainer gets by itself."""
-        source, name = parse_model_id(spec.model.id)
+        source, name = parse_model_id(model_id)
         if source == "path":
             return _existing(self._operator_model(name))
         if source == "job":
@@ -123,7 +139,7 @@ class Preparation:
                 with self.database.transaction() as session:
                     checkpoint = checkpoints.of_model(session, claim.team_id, job_id, int(step))
             except NotFound as error:
-                raise BadJobError("model_not_found", f"model {spec.model.id}: {error}") from error
+                raise BadJobError("model_not_found", f"model {model_id}: {error}") from error
             return _existing(self.artifacts.resolve(checkpoint.path) / "model")
         return None
 

@@ -79,10 +79,19 @@ class TrainerProcess:
         run_dir: Path,
         environment: Mapping[str, str],
         on_end: Callable[[], None] = lambda: None,
+        takes_orders: bool = False,
     ) -> None:
-        """Start it. `on_end` is called once, from another thread, when nothing of it is left. OSError."""
+        """Start it. `on_end` is called once, from another thread, when nothing of it is left. OSError.
+
+        `takes_orders`: it reads lines from a pipe whose descriptor it is told with --orders; `orders` is our end."""
         self._mark = secrets.token_hex(8)
         status_read, status_write = os.pipe()
+        given = [status_write]
+        self.orders: int | None = None
+        if takes_orders:
+            orders_read, self.orders = os.pipe()
+            given.append(orders_read)
+            command = [*command, "--orders", str(orders_read)]
         try:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, str(status_write), *command],
@@ -92,14 +101,17 @@ class TrainerProcess:
                 bufsize=0,
                 cwd=run_dir,
                 env={**environment, _FAMILY: self._mark},
-                pass_fds=[status_write],
+                pass_fds=given,
                 start_new_session=True,
             )
         except OSError:
             os.close(status_read)
+            if self.orders is not None:
+                os.close(self.orders)
             raise
         finally:
-            os.close(status_write)
+            for descriptor in given:
+                os.close(descriptor)
         self._status: IO[str] = os.fdopen(status_read, encoding="ascii")
         self._on_end = on_end
         self._ended = threading.Event()

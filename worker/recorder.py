@@ -20,7 +20,7 @@ from store import logs
 from store.errors import LeaseLost
 from trainer.spec import failpoints
 from trainer.spec.events import Checkpoint, Done, Event, Failed, Log, Stopped, parse_event
-from worker.backlog import Backlog
+from worker.backlog import BATCH_SECONDS, Backlog
 from worker.lines import Line, Readable, read_lines, readable
 from worker.outage import UNREACHABLE
 from worker.spool import Spool
@@ -50,13 +50,20 @@ class Heard:
 
 class Recorder:
     def __init__(
-        self, record: Record, *, spool: Spool, after_checkpoint: Callable[[], None], on_change: Callable[[], None]
+        self,
+        record: Record,
+        *,
+        spool: Spool,
+        after_checkpoint: Callable[[], None],
+        on_change: Callable[[], None],
+        batch_seconds: float = BATCH_SECONDS,
     ) -> None:
-        """`after_checkpoint` runs once a checkpoint's row is committed; `on_change` when `ended` becomes true."""
+        """`after_checkpoint` runs once a checkpoint's row is committed; `on_change` when `ended` becomes true.
+        `batch_seconds`: how long what was said may wait for more, to be written together."""
         self._record = record
         self._after_checkpoint = after_checkpoint
         self._on_change = on_change
-        self._backlog = Backlog(spool)
+        self._backlog = Backlog(spool, batch_seconds)
         self._abandoned = threading.Event()
         self._ended = threading.Event()
         self._open_pipes = 2

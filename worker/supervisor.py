@@ -5,6 +5,7 @@ One thread does all of that with the database; each job runs in a thread of its 
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,8 +23,9 @@ from store.status import JobStatus
 from store.workers import Device
 from trainer.spec import failpoints
 from worker.attempt import Attempt
-from worker.held_job import HeldJob
+from worker.held_job import HeldJob, HeldSampler
 from worker.measured import LOST, Measured
+from worker.orders import OrderFeed
 from worker.preparation import Preparation
 from worker.slots import Share, Slots
 from worker.telemetry import Standing
@@ -235,13 +237,19 @@ class Supervisor:
 
     def _start_attempt(self, claim: Claim, claimed_at: float) -> None:
         share = self._slots.take(claim.gpus, claim.gpu_memory)
+        samples = claim.kind == "serve"
+        settings = self._preparation.settings
         attempt = Attempt(
-            HeldJob(self._database, claim, self._lease_seconds, self._policy, self._measured),
+            (HeldSampler if samples else HeldJob)(
+                self._database, claim, self._lease_seconds, self._policy, self._measured
+            ),
             lambda: self._preparation.prepare(claim, share.gpus),
             self._preparation.artifacts,
             self._preparation.spool(),
-            silence_seconds=self._preparation.settings.silence_seconds,
+            # A sampler says nothing while nobody asks.
+            silence_seconds=math.inf if samples else settings.silence_seconds,
             claimed_at=claimed_at,
+            orders=OrderFeed(self._database, settings, claim) if samples else None,
         )
         thread = logs.thread(self._run_attempt, attempt, share, name=claim.job_id)
         with self._lock:

@@ -1,4 +1,5 @@
-"""Tidies after jobs that have ended or were deleted: the files that nothing needs, then the rows of deleted jobs.
+"""Tidies after jobs that have ended or were deleted: the files that nothing needs, then the rows of deleted jobs. So
+do requests to sample that were answered a while ago, or never.
 
 What is to be done is in the database (store.removal), so a worker that dies in the middle leaves it for the next, and
 two at once do each other no harm. Runs beside the supervisor and never delays a job.
@@ -9,7 +10,7 @@ import threading
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from store import removal, sweep_rules
+from store import removal, samplers, sweep_rules
 from store.artifacts import Artifacts, job_path
 from store.database import Database
 from store.removal import Untidy
@@ -43,6 +44,8 @@ class Tidying:
                 tidy(self._database, self._artifacts, self._stopping)
                 with self._database.transaction() as session:
                     sweep_rules.keep_rules(session)
+                with self._database.transaction() as session:
+                    samplers.tidy(session)
             except SQLAlchemyError as error:
                 log.warning("cannot tidy now: %s", str(error).partition("\n")[0])
 

@@ -17,6 +17,8 @@ from api.problems import Problem, respond
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+SAMPLING = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""They have a time of their own (ASYM_SAMPLER_REQUEST_SECONDS), and wait for a sampler and not for the database."""
 
 
 class RequestTimeouts:
@@ -68,4 +70,6 @@ class RequestTimeouts:
 
 def _may_take_its_time(scope: Scope) -> bool:
     headers = Headers(scope=scope)
+    if scope["path"] in SAMPLING:
+        return True
     return "text/event-stream" in headers.get("accept", "") or headers.get("content-type", "").startswith("multipart/")

@@ -32,7 +32,7 @@ _MEANINGS = {
     415: "Not multipart/form-data.",
     422: "The file was refused; `errors` lists its bad lines. (UnprocessableEntityError)",
     429: "Too many. (RateLimitError)",
-    503: "The database does not answer. (InternalServerError)",
+    503: "The database, or no worker to do it, does not answer. (InternalServerError)",
 }
 
 

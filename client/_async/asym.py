@@ -10,6 +10,7 @@ from client._async.history import AsyncHistory
 from client._async.job_handle import AsyncJobHandle
 from client._async.jobs import AsyncJobs
 from client._async.platform import AsyncPlatform
+from client._async.sampling import AsyncSampling
 from client._async.sweep_handle import AsyncSweepHandle
 from client._async.sweeps import AsyncSweeps
 from client._async.team import AsyncTeam
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class AsyncAsym(AsyncDatasets, AsyncJobs, AsyncHistory, AsyncPlatform, AsyncTeam, AsyncSweeps, AsyncWebhooks):
+class AsyncAsym(
+    AsyncDatasets, AsyncJobs, AsyncHistory, AsyncPlatform, AsyncTeam, AsyncSweeps, AsyncSampling, AsyncWebhooks
+):
     """A connection to one Asym API. Use it as a context manager, or close() it.
 
     Threads may share an `Asym`, the tasks of one event loop an `AsyncAsym`; both have the same methods.

@@ -41,14 +41,20 @@ class AsyncTransport:
         body: Any = None,  # noqa: ANN401 (any JSON value)
         headers: Mapping[str, str] | None = None,
         repeatable: bool | None = None,
+        patience: float | None = None,
     ) -> Any:  # noqa: ANN401 (any JSON value)
-        """Send one request and return the decoded answer; None for an empty one.
+        """Send one request and return the decoded answer; None for an empty one. patience: seconds for the answer.
 
         `repeatable` requests (GET unless told otherwise) are tried again after a passing failure. Others only when
         the server has done nothing of what they ask: the connection could not be made, or it answered 429.
         """
         request = self._http.build_request(
-            method, path, params=_given(params), json=body, headers=dict(headers) if headers else None
+            method,
+            path,
+            params=_given(params),
+            json=body,
+            headers=dict(headers) if headers else None,
+            timeout=self._patience(patience or self._timeout),
         )
         response = await self._exchange(request, repeatable=method == "GET" if repeatable is None else repeatable)
         return response.json() if response.content else None

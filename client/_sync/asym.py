@@ -11,6 +11,7 @@ from client._sync.history import History
 from client._sync.job_handle import JobHandle
 from client._sync.jobs import Jobs
 from client._sync.platform import Platform
+from client._sync.sampling import Sampling
 from client._sync.sweep_handle import SweepHandle
 from client._sync.sweeps import Sweeps
 from client._sync.team import Team
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Asym(Datasets, Jobs, History, Platform, Team, Sweeps, Webhooks):
+class Asym(Datasets, Jobs, History, Platform, Team, Sweeps, Sampling, Webhooks):
     """A connection to one Asym API. Use it as a context manager, or close() it.
 
     Threads may share an `Asym`, the tasks of one event loop an `AsyncAsym`; both have the same methods.

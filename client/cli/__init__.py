@@ -17,6 +17,7 @@ from client.cli import (
     members,
     mirror,
     platform,
+    sample,
     sweeps,
     training,
     watching,
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (platform, training, jobs, watching, history, export, members, mirror):
+for part in (platform, training, jobs, watching, history, export, sample, members, mirror):
     part.register(app)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(keys.app, name="keys")

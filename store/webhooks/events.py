@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class HookEvent(StrEnum):
-    """The names are those that the trigger of migration 0019 makes of a job's journal."""
+    """The names are those that the trigger of migration 0020 makes of a job's journal."""
 
     QUEUED = "job.queued"
     """Also once more: resumed, or given back by an attempt."""

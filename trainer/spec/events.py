@@ -165,6 +165,69 @@ class Log(_Event):
     data: dict[str, Any] = {}
 
 
+class Likely(_Part):
+    """A token that might have come, and its log-prob in nats."""
+
+    text: str
+    logprob: float
+
+
+class SampledToken(_Part):
+    text: str
+    """Its own; empty where it is a part of a character."""
+    logprob: float
+    """Under the model itself (temperature 1, nothing cut off), in nats."""
+    likely: list[Likely]
+    """The likeliest in its place, as many as were asked for."""
+
+
+class Judged(_Part):
+    """What a verifier says of a sample."""
+
+    reward: float | None = None
+    """Null where it could not be judged."""
+    error: str | None = None
+
+
+class Delta(_Part):
+    """What is new of one sample."""
+
+    index: int
+    """Which sample of the request: the n of the first prompt, then those of the next."""
+    text: str
+    tokens: list[SampledToken] | None = None
+    """Those of the text; null where log-probs were not asked for."""
+    finish: Literal["stop", "length"] | None = None
+    """With the sample's last text: it came to its end (or to a stop string), or it is as long as it may be."""
+    judged: Judged | None = None
+
+
+class SamplingUsage(_Part):
+    prompt_tokens: int
+    completion_tokens: int
+    """All samples together, the tokens that ended them included."""
+
+
+class SamplingError(_Part):
+    kind: Literal["user", "infrastructure"]
+    code: str
+    message: str
+    field: str | None = None
+    """Of the request, where one is at fault."""
+
+
+class Sampled(_Event):
+    """A part of the answer to a request to sample; `usage` or `error` comes with the last."""
+
+    type: Literal["sampled"] = "sampled"
+    request: str
+    number: int
+    """Counts the parts of this request from 0."""
+    deltas: list[Delta]
+    usage: SamplingUsage | None = None
+    error: SamplingError | None = None
+
+
 class Done(_Event):
     """The last step is done and its checkpoint written."""
 
@@ -191,7 +254,7 @@ class Failed(_Event):
 
 
 Event = Annotated[
-    Started | Preflight | Step | Eval | Rollouts | Checkpoint | Log | Done | Stopped | Failed,
+    Started | Preflight | Step | Eval | Rollouts | Checkpoint | Log | Sampled | Done | Stopped | Failed,
     Field(discriminator="type"),
 ]
 

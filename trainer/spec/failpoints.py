@@ -34,6 +34,8 @@ file `POINT#ANYTHING.json` in it, `{"action": "kill", "skip": 2, "of": "job_..."
     checkpoint.written    it lies in its place, nobody has been told (`flip` and
                           `short` damage one of its files)                          trainer
     trainer.done          before the last word                                      trainer
+    sampler.load          before the model is loaded                                sampler
+    sampler.told          a part of an answer, not the last, is said                sampler
 
 Standard library only: the API, the worker and the trainer all pass here.
 """

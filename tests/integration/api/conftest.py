@@ -164,7 +164,7 @@ class Starter:
             except httpx.TransportError:
                 return False
 
-        self._wait_until(answers)
+        self._wait_until(answers, seconds=90)  # on a machine that is busy with models
         return url
 
     def killed(self, **settings: str) -> int:

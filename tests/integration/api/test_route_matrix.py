@@ -130,6 +130,13 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/fine_tuning/jobs/{job_id}/resume"): Rule(JOBS, "job"),
     ("GET", "/v1/fine_tuning/jobs/{job_id}/events"): Rule(READ, "job"),
     ("GET", "/v1/fine_tuning/jobs/{job_id}/checkpoints"): Rule(READ, "job"),
+    # Whoever may ask meets a platform on which no worker answers; another team's checkpoint is no model.
+    **{
+        ("POST", f"/v1/{kind}completions"): Rule(
+            JOBS, "sampled", ok=503, send=lambda world, kind=kind: {"json": world.asked(kind)}
+        )
+        for kind in ("chat/", "")
+    },
     ("GET", "/v1/models"): Rule(READ),
     ("GET", "/v1/models/{model_id}"): Rule(READ),
 }
@@ -174,6 +181,7 @@ class World:
         self.dataset = make_dataset(self.identity)
         self.spec = make_spec(self.dataset.id).model_dump(mode="json")
         search = {"kind": "grid", "parameters": {"optim.lr": [1e-3]}}
+        self.model = ""
         self.plan = {"name": "rates", "base": self.spec, "search": search}
         grader = {
             "type": "string_check",
@@ -187,6 +195,11 @@ class World:
             "training_file": self.dataset.id,
             "method": {"type": "reinforcement", "reinforcement": {"grader": grader}},
         }
+
+    def asked(self, kind: str) -> dict[str, Any]:
+        """A request to sample from the checkpoint that was made last."""
+        text = {"messages": [{"role": "user", "content": "1+1="}]} if kind else {"prompt": "1+1="}
+        return {"model": self.model, "max_tokens": 4, **text}
 
     def key_of(self, who: str, rule: Rule) -> str | None:
         return self._narrow[rule.scope or READ] if who == "narrow key" else self.plain.get(who)
@@ -207,7 +220,7 @@ class World:
                     held = datasets.hold(session, self.identity, [self.dataset.id])
                     made, _ = sweeps.create(session, self.identity, plan, planned, specs=specs, held=held)
                     return {"sweep_id": made.id}
-                case "checkpoint":
+                case "checkpoint" | "sampled":
                     job, _ = jobs.create(session, self.identity, self._make_spec(self.dataset.id))
                     path = f"jobs/{job.id}/attempts/1/checkpoints/2"
                     model = self._artifacts.root / path / "model"
@@ -220,6 +233,7 @@ class World:
                     session.add(
                         Checkpoint(job_id=job.id, step=2, attempt=1, path=path, manifest_sha256=digest, bytes=2)
                     )
+                    self.model = f"job/{job.id}@2"
                     return {"job_id": job.id, "step": "2"}
                 case "dataset" | "file":
                     return {f"{kind}_id": self._make_dataset(self.identity).id}
@@ -263,8 +277,14 @@ def expected(who: str, rule: Rule) -> int:
 
 @pytest.fixture
 def settings(settings):
-    """Far more wrong keys than anybody else sends."""
-    return settings.model_copy(update={"wrong_keys_per_minute": 10_000, "webhook_hosts": ["receiver.example"]})
+    """Far more wrong keys than anybody else sends; and nobody waits for a worker, for there is none."""
+    return settings.model_copy(
+        update={
+            "wrong_keys_per_minute": 10_000,
+            "webhook_hosts": ["receiver.example"],
+            "sampler_wait_seconds": 0.01,
+        }
+    )
 
 
 @pytest.fixture
@@ -311,7 +331,8 @@ def test_the_matrix(who, anonymous, world):
         if wanted >= 400:
             shape = "application/json" if path.startswith("/v1/") else "application/problem+json"
             assert response.headers["content-type"] == shape, (method, path)
-            assert world.rows() == before, f"{method} {path} was refused and changed something"
+            # A request to sample was stored, and given up again.
+            assert wanted == 503 or world.rows() == before, f"{method} {path} was refused and changed something"
         if who.endswith(("stranger", "other team's admin")) and wanted < 400:
             mine = [world.dataset.id, world.identity.key_id, world.identity.member_id, world.identity.team_id]
             assert not [id for id in mine if id in response.text], f"{method} {path} shows another team's things"

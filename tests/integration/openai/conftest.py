@@ -27,8 +27,10 @@ GRADER = {
 def url(environment: dict[str, str], free_port: Callable[[], int], wait_until: Callable[..., Any]) -> Iterator[str]:
     """The address of a `python -m api`."""
     starter = Starter(environment, free_port, wait_until)
-    yield starter()
-    starter.stop()
+    try:
+        yield starter()
+    finally:
+        starter.stop()
 
 
 @pytest.fixture
@@ -107,17 +109,18 @@ def create(client: OpenAI, upload: Callable[..., str]) -> Callable[..., Any]:
 @pytest.fixture
 def worker(
     environment: dict[str, str], home: Path, tmp_path: Path, pytestconfig: pytest.Config
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """worker(): start a real worker. The model outlives the test run, as for the fault tests: making it takes a
     minute."""
     assert pytestconfig.cache is not None
     (home / "models-cache").symlink_to(pytestconfig.cache.mkdir("models"))
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start() -> None:
-        with (tmp_path / "worker.log").open("wb") as log:
+    def start() -> subprocess.Popen[bytes]:
+        with (tmp_path / "worker.log").open("ab") as log:
             command = [sys.executable, "-m", "worker", "--name", "one"]
             processes.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log))
+        return processes[-1]
 
     yield start
     for process in processes:

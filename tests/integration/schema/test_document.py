@@ -29,7 +29,8 @@ def url(environment, free_port, wait_until):
     # What it counts of requests and wrong keys would be met soon, and hide everything else.
     counted = ("KEY_REQUESTS_PER_SECOND", "KEY_BURST", "ADDRESS_REQUESTS_PER_SECOND", "ADDRESS_BURST")
     unlimited = {f"ASYM_{name}": "1000000" for name in (*counted, "WRONG_KEYS_PER_MINUTE")}
-    yield starter(ASYM_METRICS_TOKEN="operator", **unlimited)
+    # No worker is there to sample, and nobody is to wait for one.
+    yield starter(ASYM_METRICS_TOKEN="operator", ASYM_SAMPLER_WAIT_SECONDS="0.01", **unlimited)
     starter.stop()
 
 

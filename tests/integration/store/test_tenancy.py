@@ -12,7 +12,7 @@ from store.access import Role
 from store.audit import Deed
 from store.database import Database, sqlalchemy_url
 from store.ids import new_id
-from store.models import Base, Sweep, SweepMember
+from store.models import Base, Sampling, SamplingPart, Sweep, SweepMember
 from store.policy import Policy
 from store.webhooks import hooks
 
@@ -61,6 +61,18 @@ def busy_team(database, make_key, make_dataset, make_spec, claim):
             session.add(SweepMember(sweep_id=sweep.id, number=0, job_id=job.id, point={}, seed=0))
             hook = hooks.create(session, identity, name="h", url="https://h.example/", events=[], tags=[])
             hooks.test(session, identity, hook.id)
+            asked = Sampling(
+                id=new_id("smp"),
+                team_id=identity.team_id,
+                created_by=identity.key_id,
+                model="builtin/tiny-arith",
+                status="done",
+                request={"team": identity.team_id},
+                expires_at=job.created_at,
+            )
+            session.add(asked)
+            session.flush()
+            session.add(SamplingPart(sampling_id=asked.id, number=0, team_id=identity.team_id, deltas=[]))
             session.flush()
             for table in OF_A_TEAM:
                 _fill(session, table, job.id, identity.team_id)

@@ -248,3 +248,20 @@ def test_what_is_old_goes_and_what_is_pending_stays(make_hook, identity, do, sql
     assert do(turns.prune) == 1
     left = do(lambda session: session.scalars(text("SELECT id FROM webhook_deliveries ORDER BY id")).all())
     assert left == ids[1:]
+
+
+def test_samplers_are_nobody_s_news(do, make_hook, queue_job, identity, sql):
+    """They are jobs of the platform's own, which no route shows."""
+    make_hook()
+    train, serve = queue_job(), queue_job()
+    sql("UPDATE jobs SET kind = 'serve' WHERE id = :id", id=serve)
+    sql("DELETE FROM webhook_deliveries")
+    for job_id in (train, serve):
+        sql(
+            "INSERT INTO job_events (job_id, attempt, level, type, message, data) "
+            "VALUES (:id, 1, 'info', 'state', 's', CAST(:data AS jsonb))",
+            id=job_id,
+            data='{"status": "failed"}',
+        )
+    told = do(lambda session: session.scalars(text("SELECT job_id FROM webhook_deliveries")).all())
+    assert told == [train]

@@ -26,7 +26,7 @@ OPERATIONS = {
     "openai_create_fine_tuning_job", "openai_list_fine_tuning_jobs", "openai_get_fine_tuning_job",
     "openai_cancel_fine_tuning_job", "openai_pause_fine_tuning_job", "openai_resume_fine_tuning_job",
     "openai_list_fine_tuning_events", "openai_list_fine_tuning_checkpoints",
-    "openai_list_models", "openai_get_model",
+    "openai_list_models", "openai_get_model", "openai_create_chat_completion", "openai_create_completion",
     "list_members", "add_member", "change_member", "remove_member", "list_audit",
     "create_webhook", "list_webhooks", "get_webhook", "edit_webhook", "delete_webhook", "rotate_webhook_secret",
     "test_webhook", "list_deliveries", "replay_delivery",

@@ -31,6 +31,7 @@ COMMANDS += [
     "checkpoints",
     "rollouts",
     "export",
+    "sample",
     "audit",
     "mirror",
     "datasets",

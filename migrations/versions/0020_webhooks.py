@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "0019"
-down_revision: str | None = "0018"
+revision: str = "0020"
+down_revision: str | None = "0019"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
@@ -38,7 +38,7 @@ BEGIN
         'details', (NEW.data - 'status' - 'evidence' - 'time') #- '{failure,evidence}'
     )
     FROM jobs AS job JOIN webhooks AS hook ON hook.team_id = job.team_id
-    WHERE job.id = NEW.job_id AND hook.active AND hook.deleted_at IS NULL
+    WHERE job.id = NEW.job_id AND job.kind = 'train' AND hook.active AND hook.deleted_at IS NULL
       AND told = ANY (hook.events) AND hook.tags <@ job.tags;
     RETURN NULL;
 END $$
