@@ -4,6 +4,7 @@ A request becomes a row that a worker's sampler takes (store.sampling); the answ
 """
 
 import json
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -38,6 +39,10 @@ from store.sampling import Answer, Asked
 from store.tenancy import serving
 from trainer.spec.model import parse_model_id
 from trainer.spec.sampling import SamplingRequest
+
+logger = logging.getLogger(__name__)
+
+GIVE_UP_TRIES = 3
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=responses(403, 404))
 
@@ -160,11 +165,17 @@ async def _followed(
 
 
 def _give_up(state: ApiState, member: Identity, sampling_id: str) -> None:
-    try:
-        with serving(member.team_id), state.database.transaction() as session:
-            sampling.give_up(session, member, sampling_id)
-    except (NotFound, *DATABASE_AWAY):
-        pass  # its time will be up
+    for _ in range(GIVE_UP_TRIES):
+        try:
+            with serving(member.team_id), state.database.transaction() as session:
+                sampling.give_up(session, member, sampling_id)
+        except DATABASE_AWAY as error:
+            logger.warning("%s cannot be given up: %s", sampling_id, str(error).partition("\n")[0])
+        except NotFound:
+            return
+        else:
+            return
+    # Its time will be up.
 
 
 async def _stream(
