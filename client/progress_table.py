@@ -13,6 +13,8 @@ from client.sdk import Asym
 
 MOST = 50
 """So many the API compares in one request."""
+WIDE = 130
+"""Columns of a terminal."""
 
 
 def look_at_all(asym: Asym, job_ids: Sequence[str]) -> list[Standing]:
@@ -43,7 +45,7 @@ def show_all(asym: Asym, job_ids: Sequence[str], console: Console) -> list[Stand
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             for last in follow_all(asym, job_ids):
-                live.update(table_of(last))
+                live.update(table_of(last, console.width))
         return last
     shown: dict[str, object] = {}
     for last in follow_all(asym, job_ids):
@@ -56,17 +58,22 @@ def show_all(asym: Asym, job_ids: Sequence[str], console: Console) -> list[Stand
     return last
 
 
-def table_of(standings: Sequence[Standing]) -> RenderableType:
-    table = Table("job", "name", "status", "", "step", *LABELS.values(), "ETA", box=None, header_style="bold")
+def table_of(standings: Sequence[Standing], width: int) -> RenderableType:
+    """For a terminal of `width` columns: ids are whole on any, bars and entropies are for wide ones."""
+    wide = width >= WIDE
+    shown = list(LABELS.items()) if wide else list(LABELS.items())[:1]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("job", "name", "status", *([""] if wide else []), "step", *(label for _, label in shown), "ETA"):
+        table.add_column(name, no_wrap=name in ("job", "status", "step"))
     for standing in standings:
         job, steps = standing.job, standing.job["progress"]["steps"]
         eta = job["progress"]["eta_seconds"]
-        latest = (standing.latest.get(key) for key in LABELS)
+        latest = (standing.latest.get(key) for key, _ in shown)
         table.add_row(
             Text(job["id"]),
             Text(job["name"]),
             Text(job["status"], STATUS_STYLES.get(job["status"], "bold")),
-            ProgressBar(total=max(steps, 1), completed=standing.step, width=20),
+            *([ProgressBar(total=max(steps, 1), completed=standing.step, width=20)] if wide else []),
             f"{standing.step}/{steps}",
             *("–" if value is None else f"{value:.3f}" for value in latest),
             Text(standing.note, "yellow") if standing.note else duration(None if standing.ended else eta),

@@ -26,6 +26,8 @@ STYLES = {
 }  # fmt: skip
 """Of statuses, in columns of this name or the next, on a terminal."""
 STATE_COLUMNS = frozenset({"status", "state"})
+WHOLE_COLUMNS = STATE_COLUMNS | {"id", "job", "step"}
+"""Which keep their width on a narrow terminal: an id is for copying."""
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 (any JSON value)
@@ -44,7 +46,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, no_wrap=name in WHOLE_COLUMNS)
     count = 0
     for row in rows:
         cells = (

@@ -262,7 +262,7 @@ def test_the_examples_of_the_sdk_s_page_run_as_they_are(
     for line, block in blocks:
         exec(compile("\n" * line + block, "docs/sdk.md", "exec"), namespace)  # noqa: S102 (our own page)
     said = capsys.readouterr().out
-    assert "checkpoint of step 3 written" in said
+    assert "checkpoint of step 3\n" in said
     assert "[('succeeded', [1, 2, 3]), ('succeeded', [1, 2, 3])]" in said
     assert "422 Unprocessable" in said
     assert (tmp_path / "sums-model" / "config.json").exists()

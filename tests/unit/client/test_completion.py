@@ -1,14 +1,18 @@
 """What the shell is offered on Tab, asked as the shell asks; and tables and bars, which are for terminals."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from client import progress_table
 from client.cli import app, completion, output
 from client.front import free_port
+from client.progress import Standing
 from tests.unit.client.conftest import Server
 from tests.unit.client.test_exit_codes import JOB
 
@@ -22,8 +26,6 @@ def api(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 def complete(words: str) -> subprocess.CompletedProcess[str]:
     """As bash does after `asym WORDS<Tab>`."""
-    import os
-
     asked = {"_ASYM_COMPLETE": "complete_bash", "COMP_WORDS": f"asym {words}", "COMP_CWORD": str(len(words.split(" ")))}
     argv = [sys.executable, "-c", "from client.cli import main; main()"]
     return subprocess.run(argv, env={**os.environ, **asked}, capture_output=True, text=True, check=False, timeout=60)
@@ -62,8 +64,6 @@ def test_who_knows_nothing_is_silent(server: Server, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_is_shown_and_installed(shell: str, tmp_path: Path) -> None:
-    import os
-
     home = {
         **os.environ,
         "HOME": str(tmp_path),
@@ -99,6 +99,21 @@ def test_tables_have_colours_on_terminals_only(
     assert "\x1b[32msucceeded" in lines[1]
     assert "\x1b[31mfailed" in lines[2]
     assert "\x1b[32m" not in lines[2]  # a job of this name is no state
+
+
+@pytest.mark.parametrize("width", ["80", "200"])
+def test_ids_are_whole_on_any_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: str
+) -> None:
+    job_id, name = "job_01m8qvejqbrj9b2pvtf87cw421", "a name that takes more room than there is left beside an id"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", width)
+    output.print_table(("id", "name", "status", "tags"), [(job_id, name, "succeeded", "x")], empty="none")
+    table = progress_table.table_of([Standing({**JOB, "id": job_id, "name": name})], int(width))  # type: ignore[typeddict-item]
+    Console().print(table)
+    said = capsys.readouterr().out
+    assert (said.count(job_id), said.count("succeeded"), said.count("running")) == (2, 1, 1)
+    assert ("spurious" in said) == (width == "200")
 
 
 def test_a_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
