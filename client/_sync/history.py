@@ -178,5 +178,5 @@ class History(Calls):
         found = self.checkpoints(job_id)
         usable = [each["step"] for each in found if not (each["deleted_at"] or each["superseded_at"])]
         if not usable:
-            raise AsymError("no checkpoint", detail=f"{job_id} has none that can be exported")
+            raise AsymError("no checkpoint", detail=f"{job_id} has none that is still there")
         return usable[-1]

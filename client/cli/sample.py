@@ -70,10 +70,7 @@ def _model(asym: "Asym", named: str) -> str:
         return named
     if "@" in named:
         return f"job/{named}"
-    usable = [each["step"] for each in asym.checkpoints(named) if not (each["deleted_at"] or each["superseded_at"])]
-    if not usable:
-        raise typer.BadParameter(f"{named} has no checkpoint yet", param_hint="MODEL")
-    return f"job/{named}@{max(usable)}"
+    return f"job/{named}@{asym.newest_checkpoint(named)}"
 
 
 def _verdict(choice: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ def test_a_job_from_its_file_to_its_model(
     job = asym.submit(path, progress=lambda *now: sent.append(now))
     assert sent[-1] == (additions.stat().st_size,) * 2
     assert repr(job) == f"<job {job.id} 'additions': queued, step 0/{job.seen['progress']['steps']}>"
-    with pytest.raises(AsymError, match="none that can be exported"):
+    with pytest.raises(AsymError, match="none that is still there"):
         job.export(None, tmp_path / "none")
     assert job.pause().status == "paused"
     assert job.resume().status == "queued"

@@ -32,10 +32,11 @@ TYPED_HERE = {
 }  # fmt: skip
 WEBHOOKS = ("create", "list", "show", "edit", "rotate", "test", "replay", "delete")
 TYPED_ELSEWHERE = {
+    "sample": "../../unit/client/test_sampling.py",
     **{"up": "test_up.py", "demo": "test_up.py", "train": "test_train.py", "eval": "test_eval.py"},
     **{f"webhooks {command}": "test_webhooks.py" for command in WEBHOOKS},
 }
-"""They start a platform or a trainer, or call a receiver."""
+"""They start a platform or a trainer, call a receiver, or want a model that somebody serves."""
 
 
 def test_every_command_is_typed_somewhere() -> None:

@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from client import Asym, AsymError
 from client.cli import app
-from tests.unit.client.test_transport import Server, server  # noqa: F401 - a fixture
 
 CHOICES = [
     {"index": 0, "message": {"content": "46"}, "finish_reason": "stop", "asym": {"reward": 1.0, "error": None}},
@@ -16,18 +15,18 @@ CHOICES = [
 
 
 @pytest.fixture
-def run(server, monkeypatch):  # noqa: F811
+def run(server, monkeypatch):
     monkeypatch.setenv("ASYM_API_URL", server.url)
     monkeypatch.setenv("ASYM_API_KEY", "asym_x")
     return lambda *arguments: CliRunner().invoke(app, ["sample", *arguments])
 
 
-def sent(server):  # noqa: F811
+def sent(server):
     method, path, _, body = server.requests[-1]
     return method, path, json.loads(body)
 
 
-def test_a_job_stands_for_its_newest_checkpoint_that_is_there(server, run):  # noqa: F811
+def test_a_job_stands_for_its_newest_checkpoint_that_is_there(server, run):
     kept, gone = {"deleted_at": None, "superseded_at": None}, {"deleted_at": "t", "superseded_at": None}
     page = [{"step": 20, **kept}, {"step": 40, **kept}, {"step": 60, **gone}]
     server.answer(200, {"data": page, "has_more": False})
@@ -50,7 +49,7 @@ def test_a_job_stands_for_its_newest_checkpoint_that_is_there(server, run):  # n
     )
 
 
-def test_a_text_is_gone_on_with(server, run):  # noqa: F811
+def test_a_text_is_gone_on_with(server, run):
     server.answer(200, {"choices": [{"index": 0, "text": " there", "finish_reason": "stop"}]})
     done = run("builtin/tiny-arith", "hello", "--text", "--stop", "x", "--temperature", "0")
     assert (done.exit_code, done.stdout, done.stderr) == (0, " there\n", "")
@@ -58,15 +57,17 @@ def test_a_text_is_gone_on_with(server, run):  # noqa: F811
         "/v1/completions",
         {"model": "builtin/tiny-arith", "prompt": "hello", "n": 1, "temperature": 0.0, "stop": ["x"]},
     )
+    server.answer(200, {"choices": CHOICES})
+    assert json.loads(run("builtin/tiny-arith", "hello", "--json").stdout) == {"choices": CHOICES}
 
 
 @pytest.mark.parametrize("given", [("--verify", "exact"), ("--answer", "1"), ("--text", "--system", "s")])
-def test_what_does_not_go_together_is_wrong_usage(server, run, given):  # noqa: F811
+def test_what_does_not_go_together_is_wrong_usage(server, run, given):
     assert run("builtin/tiny-arith", "hello", *given).exit_code == 2
     assert server.requests == []
 
 
-def test_a_refusal_in_openais_shape_is_told_like_any_other(server):  # noqa: F811
+def test_a_refusal_in_openais_shape_is_told_like_any_other(server):
     message = "temperature: Input should be less than or equal to 2"
     error = {"message": message, "type": "invalid_request_error", "param": "temperature", "code": "invalid"}
     server.answer(400, {"error": error})
