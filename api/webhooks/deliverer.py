@@ -58,6 +58,9 @@ class Deliverer:
 
     async def run(self) -> None:
         """Until cancelled. Calls that are under way then are broken off, and made again by whoever comes next."""
+        # They tell of every call's whole address, and that may hold a password of the other side.
+        for library in ("httpx", "httpcore"):
+            logging.getLogger(library).setLevel(logging.WARNING)
         networks = [ip_network(network) for network in self._state.settings.outgoing_networks]
         transport = AsyncOutgoing(networks, resolve=self._resolve, lookups=self._lookups)
         async with httpx.AsyncClient(

@@ -84,6 +84,7 @@ WHERE due.hook_id = webhooks.id AND due.status = 'pending' AND due.due_at <= clo
   )
 """  # noqa: S608 - composed of constants
 
+# Not FOR UPDATE, which whoever is writing down something more for it would be in the way of.
 _BEGIN = text(f"""
 UPDATE webhooks SET turn = turn + 1, busy_until = clock_timestamp() + make_interval(secs => :seconds)
 WHERE id = (
@@ -91,7 +92,7 @@ WHERE id = (
     WHERE active AND deleted_at IS NULL AND (busy_until IS NULL OR busy_until <= clock_timestamp())
       AND team_id <> ALL (CAST(:but AS text[])) AND EXISTS ({_DUE})
     ORDER BY busy_until NULLS FIRST, id LIMIT 1
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
 )
 RETURNING id, team_id, turn
 """)  # noqa: S608 - composed of constants
@@ -189,7 +190,7 @@ def settle(session: Session, turn: Turn, due: Due, outcome: Outcome) -> str | No
 
 
 def _switch_off(session: Session, hook_id: str, because: str) -> None:
-    hook = session.get_one(Webhook, hook_id, with_for_update=True)
+    hook = session.get_one(Webhook, hook_id, with_for_update={"key_share": True})
     hook.active, hook.switched_off_because = False, because
     session.flush()
     fail_pending(session, hook_id)
