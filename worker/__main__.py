@@ -61,7 +61,7 @@ def main() -> int:
             name=arguments.name or f"{host}-{os.getpid()}",
             host=host,
             pid=os.getpid(),
-            version=importlib.metadata.version("asym-platform"),
+            version=importlib.metadata.version("asym-core"),
             devices=describe_gpus(gpus),
             labels=labels,
         ),

@@ -76,14 +76,14 @@ class Doctor:
                 found.append(f"{package} {importlib.metadata.version(package)}")
             except importlib.metadata.PackageNotFoundError:
                 continue
-        ours = importlib.metadata.version("asym-platform")
+        ours = importlib.metadata.version("asym-core")
         yield Finding("ok", "versions", f"asym {ours}, Python {platform.python_version()}, {', '.join(found)}")
         if not any(each.startswith("torch ") for each in found):
             yield Finding(
                 "warning",
                 "versions",
                 "torch is not installed here",
-                "workers need pip install 'asym-platform[trainer]'",
+                "workers need pip install 'asym-core[trainer]'",
             )
 
     def _gpus(self) -> Check:

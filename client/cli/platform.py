@@ -103,6 +103,6 @@ def _register_part(app: typer.Typer, name: str, module: str, extras: tuple[str, 
 
     def part(context: typer.Context) -> None:
         require(*extras)
-        os.execv(sys.executable, [sys.executable, "-m", module, *context.args])  # noqa: S606 (no shell is wanted)
+        os.execv(sys.executable, [sys.executable, "-P", "-m", module, *context.args])  # noqa: S606 (no shell is wanted)
 
     app.command(name, help=summary, context_settings=passing)(part)

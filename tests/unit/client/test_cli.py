@@ -128,7 +128,7 @@ def test_missing_extras_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MissingExtras) as raised:
         require("api", "worker")
     assert "fastapi" in str(raised.value)
-    assert "pip install 'asym-platform[api]'" in str(raised.value)
+    assert "pip install 'asym-core[api]'" in str(raised.value)
 
 
 def test_a_part_gets_its_own_arguments_help_included() -> None:
