@@ -1,4 +1,4 @@
-"""`asym up` and `asym demo`, and the platform's parts one by one: `asym api|worker|dashboard|migrate|doctor|teams`."""
+"""`asym up` and `asym demo`, the platform's parts one by one, and what an operator does about them."""
 
 import os
 import signal
@@ -12,6 +12,14 @@ from client.credentials import home_folder
 from client.extras import require, require_platform
 
 FAILED, USAGE, ALREADY_UP = 1, 2, 3
+MODULES = {
+    "migrate": "store.migrate",
+    "doctor": "worker.doctor",
+    "backup": "store.backup",
+    "restore": "store.backup.restoring",
+    "teams": "store.teams",
+}
+"""Of the parts that are called otherwise than their module."""
 
 Home = Annotated[
     Path | None, typer.Option("--home", help="The platform's folder.", show_default="ASYM_HOME, else ~/.asym")
@@ -27,10 +35,11 @@ def register(app: typer.Typer) -> None:
         ("dashboard", ("dashboard",), "The dashboard alone (python -m dashboard)."),
         ("migrate", ("store",), "Bring the database to this version's schema (python -m store.migrate)."),
         ("doctor", ("worker",), "Look at every part of the platform and say what is wrong (python -m worker.doctor)."),
+        ("backup", ("store",), "Back the whole platform up into a new folder, while it runs (python -m store.backup)."),
+        ("restore", ("store",), "Bring a backup back into an empty home (python -m store.backup.restoring)."),
         ("teams", ("store",), "For the operator: list and create teams, set their limits (python -m store.teams)."),
     ):
-        module = {"migrate": "store.migrate", "teams": "store.teams", "doctor": "worker.doctor"}.get(name, name)
-        _register_part(app, name, module, extras, summary)
+        _register_part(app, name, MODULES.get(name, name), extras, summary)
 
 
 def up(
