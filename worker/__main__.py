@@ -40,6 +40,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # Celery is chatty about what is normal here; what it warns of stays.
     logging.getLogger("celery").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         settings = Settings.from_environment()
         database_url, broker_url = settings.require_database_url(), settings.require_broker_url()

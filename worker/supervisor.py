@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from store import leases, sweeper, workers
+from store import leases, schema, sweeper, workers
 from store.database import Database
 from store.errors import NotFound
 from store.policy import DEFAULT, Policy
@@ -77,6 +77,8 @@ class Supervisor:
         self._lock = threading.Lock()
         self._worker_id: str | None = None
         self._reachable = True
+        self._unfit: str | None = None
+        """Why this program cannot work with the database, as last said."""
         self._heard_at = time.monotonic()
         self._sweep_after = 0.0
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -140,6 +142,11 @@ class Supervisor:
                 if not self._reachable:
                     log.warning("database reachable again")
                 self._reachable = True
+            except schema.Unfit as error:
+                # Not the end: during an upgrade it is a matter of order, and whoever migrates need not start us again.
+                if self._unfit != str(error):
+                    log.error("taking no jobs: %s", error)
+                self._unfit = str(error)
             except SQLAlchemyError as error:
                 # Whatever it is: a worker that runs jobs must not end because it cannot claim another.
                 if self._reachable:
@@ -157,6 +164,7 @@ class Supervisor:
         except NotFound:
             log.warning("this worker's row is gone, registering again")
         with self._database.transaction() as session:
+            schema.check(session.connection())
             me = self._registration
             self._worker_id = workers.register(
                 session,
