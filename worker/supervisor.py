@@ -73,6 +73,7 @@ class Supervisor:
         self._ring = ring
         self._wake = threading.Event()
         self._draining = threading.Event()
+        self._outdated = threading.Event()
         self._running: dict[Attempt, threading.Thread] = {}
         self._lock = threading.Lock()
         self._worker_id: str | None = None
@@ -200,7 +201,7 @@ class Supervisor:
     def _claim(self) -> bool:
         """Claim one job and start it. False when nothing fits."""
         free_gpus, free_cpu_slots = self._slots.free_gpus, self._slots.free_cpu_slots
-        if self._worker_id is None or not (free_gpus or free_cpu_slots):
+        if self._worker_id is None or self._outdated.is_set() or not (free_gpus or free_cpu_slots):
             return False
         claimed_at = time.monotonic()
         with self._database.statements() as session:
@@ -228,6 +229,11 @@ class Supervisor:
         try:
             status = attempt.run()
             self._slots.give_back(share)
+            if attempt.too_new and not self._outdated.is_set():
+                # It would claim the same job again at once. What it runs goes on.
+                log.error("taking no more jobs: this worker is older than the database and its jobs; update it")
+                self._outdated.set()
+                self._tell("that it takes no more jobs", workers.drain)
             self._wake.set()
             if status is JobStatus.QUEUED:
                 self._ring()

@@ -133,6 +133,23 @@ def test_it_stays_away_from_one_that_does_not_serve_it(
     assert caplog.text.count(words) == 1
 
 
+def test_a_job_of_a_newer_api_is_given_back_and_the_old_worker_takes_no_more(
+    migrate_to_next, database, submit, start_worker, job_of, wait_until
+):
+    migrate_to_next(serves_from=schema.head())
+    job_id = submit()
+    with database.transaction() as session:
+        session.execute(text("""UPDATE jobs SET spec = spec || '{"newer": 1}'"""))
+    start_worker()
+    wait_until(lambda: (job := job_of(job_id)).attempt == 1 and job.status is JobStatus.QUEUED)
+    (worker,) = wait_until(lambda: [each for each in registered(database) if each.draining_at is not None])
+    assert worker.name == "one"
+    later = submit("later")
+    job = job_of(job_id)
+    assert (job.status, job.attempt, job.crashes) == (JobStatus.QUEUED, 1, 0)
+    assert job_of(later).status is JobStatus.QUEUED
+
+
 def test_a_program_that_is_newer_than_the_database_waits_until_it_is_migrated(
     empty_database_url, settings, start_worker, wait_until, caplog
 ):
