@@ -18,7 +18,9 @@ import uvicorn
 
 from api.main import create_app
 from api.state import ApiState
+from store import logs, tracing
 from store.errors import SettingsError
+from store.settings import Settings
 
 SHUTDOWN_SECONDS = 10
 MOST_FILES = 65_536
@@ -83,12 +85,19 @@ def main() -> int:
         "--access-log", action="store_true", help="log every request; a dashboard that polls makes many"
     )
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as error:
+        print(f"api: {error}", file=sys.stderr)
+        return 2
+    logs.set_up(settings.log_format)
+    if settings.traced:
+        tracing.start("asym-api")
     # It reports the obvious each time the schema's version is read, which /readyz does.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     raise_file_limit()
     try:
-        app = create_app()
+        app = create_app(settings)
     except SettingsError as error:
         print(f"api: {error}", file=sys.stderr)
         return 2
@@ -103,6 +112,7 @@ def main() -> int:
     )
     server = Server(config, app.state.api)
     server.run()
+    tracing.stop()
     return 0 if server.started or server.should_exit else 1
 
 

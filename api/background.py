@@ -1,4 +1,4 @@
-"""What the API does beside answering: listening for news of jobs, and sweeping.
+"""What the API does beside answering: listening for news of jobs, sweeping, and telling webhooks.
 
 The named boundary for whatever goes wrong there: an unforeseen error is logged with its traceback and the task starts
 again, for without it streams would fall silent, or dead workers would keep their jobs.
@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from api.problems import DATABASE_AWAY
 from api.state import ApiState
 from store import audit
 from store.sweeper import SweepResult, sweep
+from store.webhooks import turns
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ async def sweep_regularly(state: ApiState) -> None:
     while True:
         await asyncio.sleep(pause)
         try:
-            result = await _to_its_end(partial(_sweep_once, state))
+            result = await to_its_end(partial(_sweep_once, state))
         except DATABASE_AWAY as error:
             # While the database was away nobody could renew: everyone gets a whole lease to come back.
             logger.warning("sweeper: the database does not answer: %s", str(error).partition("\n")[0])
@@ -66,9 +67,9 @@ async def sweep_regularly(state: ApiState) -> None:
             logger.warning("sweeper: %s was taken from a worker that did not renew its lease", job_id)
 
 
-async def _to_its_end(call: Callable[[], Result]) -> Result:
+async def to_its_end(call: Callable[[], Result], limiter: CapacityLimiter | None = None) -> Result:
     """`call` in a thread; when cancelled, only after it has returned, for until then it uses the database."""
-    calling = asyncio.ensure_future(to_thread.run_sync(call))
+    calling = asyncio.ensure_future(to_thread.run_sync(call, limiter=limiter))
     try:
         return await asyncio.shield(calling)
     except asyncio.CancelledError:
@@ -87,4 +88,6 @@ def _sweep_once(state: ApiState) -> SweepResult:
             logger.info(
                 "sweeper: %d entries of the audit log were older than %d days", pruned, state.settings.audit_days
             )
+    with state.platform.transaction() as session:
+        turns.prune(session)
     return result

@@ -76,6 +76,11 @@ _FOLLOWED["add_member", "201"] = {
     **_by("member_id", "id", "change_member", "remove_member"),
     "create_key": {"requestBody": {"name": "linked", "role": "viewer", "member_id": "$response.body#/id"}},
 }
+for _made in ("create_webhook", "rotate_webhook_secret"):
+    _FOLLOWED[_made, "201"] = _by(
+        "hook_id", "id", "get_webhook", "edit_webhook", "delete_webhook", "rotate_webhook_secret", "test_webhook",
+        "list_deliveries",
+    )  # fmt: skip
 _FOLLOWED["openai_create_file", "200"] = {
     **_by("file_id", "id", "openai_get_file", "openai_get_file_content", "openai_delete_file"),
     "openai_create_fine_tuning_job": {"requestBody": _fine_tuning("id")},

@@ -30,10 +30,13 @@ from api.openai import files as openai_files
 from api.openai import jobs as openai_jobs
 from api.openai import models as openai_models
 from api.request_bodies import BodyBounds
+from api.request_ids import RequestIds
 from api.response_headers import ResponseHeaders
 from api.sign_in import routes as sign_in
 from api.state import POOL_SIZE, ApiState
 from api.sweeps import routes as sweeps
+from api.webhooks import routes as webhooks
+from api.webhooks.deliverer import Deliverer
 from store.settings import Settings
 
 MAX_JSON_BYTES = 2**20
@@ -73,8 +76,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AuditTrail, state=state)
     app.add_middleware(ResponseHeaders)
     app.add_middleware(telemetry.Telemetry, state=state)
+    app.add_middleware(RequestIds)
     work = (datasets, jobs, sweeps, metrics, comparing, events, history)
-    people = (keys, sign_in, members, audit)
+    people = (keys, sign_in, members, audit, webhooks)
     openai = (openai_files, openai_jobs, openai_models)
     for domain in (*work, *people, cluster, health, telemetry, *openai):
         app.include_router(domain.router)
@@ -91,6 +95,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with (
         running("event listener", partial(listen, state.database_url, state.feeds)),
         running("sweeper", partial(sweep_regularly, state)),
+        running("webhooks", Deliverer(state).run),
     ):
         yield
     state.feeds.close()

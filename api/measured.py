@@ -30,6 +30,12 @@ class Measured:
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
+        self.webhook_tries = Counter(
+            "asym_webhook_tries",
+            "Calls of webhooks, by what became of it: delivered, pending (to be tried again), failed, lost.",
+            ("status",),
+            registry=self.registry,
+        )
 
 
 class LatestCensus:

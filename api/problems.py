@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from api.openai import errors as openai_errors
 from api.spec_errors import request_errors
 from store import errors as store_errors
+from store import logs
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class ProblemBody(BaseModel):
                     "detail": "algorithm.beta_pos: Input should be a finite number",
                     "instance": "/jobs",
                     "errors": [{"loc": ["body", "algorithm", "beta_pos"], "msg": "Input should be a finite number"}],
+                    "request_id": "req_5f0c2d1e8b7a69341d20c9ae",
                 }
             ]
         }
@@ -78,6 +80,8 @@ class ProblemBody(BaseModel):
     errors: list[FieldError | LineError] = []
     error_count: int | None = None
     """How many errors there are in all, where `errors` may list only the first of them."""
+    request_id: str | None = None
+    """What the request is called in the server's log; also the header `X-Request-ID`."""
 
 
 class Problem(Exception):  # noqa: N818 - it is what RFC 9457 calls it
@@ -123,9 +127,11 @@ def all_missing(errors: Sequence[Mapping[str, Any]]) -> Problem:
 
 
 def respond(request: Request, problem: Problem) -> JSONResponse:
+    known = {} if (request_id := logs.about("request")) is None else {"request_id": str(request_id)}
+    headers = {**(problem.headers or {}), **({"X-Request-ID": known["request_id"]} if known else {})}
     if request.url.path.startswith(openai_errors.PREFIX):
         told = openai_errors.body_of(problem.status, problem.code, problem.detail, problem.errors)
-        return JSONResponse(told, openai_errors.status_of(problem.status, problem.code), headers=problem.headers)
+        return JSONResponse(told, openai_errors.status_of(problem.status, problem.code), headers=headers)
     body = {
         "type": f"urn:asym:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
@@ -134,8 +140,9 @@ def respond(request: Request, problem: Problem) -> JSONResponse:
         "instance": request.url.path,
         **({"errors": problem.errors} if problem.errors else {}),
         **problem.extra,
+        **known,
     }
-    return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+    return JSONResponse(body, problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def register(app: FastAPI) -> None:

@@ -12,8 +12,8 @@ _WRITES = {
     "/keys": Scope.KEYS_MANAGE,
     "/members": Scope.MEMBERS_MANAGE,
 }
-_ALWAYS = {"/keys": Scope.KEYS_MANAGE, "/audit": Scope.AUDIT_READ}
-"""Also to read."""
+_ALWAYS = {"/keys": Scope.KEYS_MANAGE, "/audit": Scope.AUDIT_READ, "/webhooks": Scope.WEBHOOKS_MANAGE}
+"""Also to read: a webhook's address may hold a password of the other side."""
 _DRY_RUNS = frozenset({"/jobs/validate"})
 
 

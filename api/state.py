@@ -40,8 +40,8 @@ class ApiState:
         self.database = Database(
             self.database_url, pool_size=POOL_SIZE, for_tenants=True, statement_seconds=settings.request_seconds + 1
         )
-        # For what is no tenant's: the sweeper.
-        self.platform = Database(self.database_url, pool_size=1)
+        # For what is no tenant's: the sweeper, and whoever delivers to webhooks.
+        self.platform = Database(self.database_url, pool_size=2)
         self.secret = server_secret(settings)
         self.id_tokens = _id_tokens(settings)
         self.rates = Rates(None if settings.broker_url is None else settings.broker_url.get_secret_value())

@@ -86,6 +86,11 @@ class _Collected:
         for state, count in self._census.workers.items():
             workers.add_metric([state], count)
         yield workers
+        yield GaugeMetricFamily(
+            "asym_webhook_deliveries_pending",
+            "What webhooks are still to be told.",
+            self._census.webhook_deliveries,
+        )
 
 
 def _may_look(

@@ -1,4 +1,4 @@
-"""Python SDK and the `asym` command: `from client import Asym`. Talks HTTP only and imports no other part of Asym."""
+"""Python SDK and the `asym` command: `from client import Asym, AsyncAsym`. Talks HTTP only."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,14 +8,21 @@ from client.errors import Unreachable as Unreachable
 
 if TYPE_CHECKING:
     from client.sdk import Asym as Asym
+    from client.sdk import AsyncAsym as AsyncAsym
+    from client.sdk import AsyncJobHandle as AsyncJobHandle
+    from client.sdk import AsyncSweepHandle as AsyncSweepHandle
+    from client.sdk import JobHandle as JobHandle
+    from client.sdk import SweepHandle as SweepHandle
 
-__all__ = ["Asym", "AsymError", "NoCredentials", "Unreachable"]
+_SDK = ("Asym", "AsyncAsym", "AsyncJobHandle", "AsyncSweepHandle", "JobHandle", "SweepHandle")
+
+__all__ = [*_SDK, "AsymError", "NoCredentials", "Unreachable"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attribute is whatever it is)
     # httpx costs a quarter of a second, which `asym --help` need not pay.
-    if name == "Asym":
-        from client.sdk import Asym
+    if name in _SDK:
+        import client.sdk
 
-        return Asym
+        return getattr(client.sdk, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,10 @@
 """What can go wrong between a caller and the API, told so that a person can act on it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
 
 SHOWN = 20
 """How many of the single errors `str()` lists; all of them are in `.errors`."""
@@ -18,6 +21,7 @@ class AsymError(Exception):
         detail: str | None = None,
         errors: Sequence[Mapping[str, Any]] = (),
         error_count: int | None = None,
+        retry_after: float | None = None,
     ) -> None:
         self.status = status
         """HTTP status; None when no answer came."""
@@ -26,10 +30,12 @@ class AsymError(Exception):
         self.errors = [dict(error) for error in errors]
         """`{loc, msg}` of a field, or `{line, field, msg}` of a data set's line."""
         self.error_count = len(self.errors) if error_count is None else error_count
+        self.retry_after = retry_after
+        """For how many seconds the server asks to be left alone, where it does."""
         super().__init__(title)
 
     @classmethod
-    def from_problem(cls, status: int, problem: Mapping[str, Any]) -> "AsymError":
+    def from_problem(cls, status: int, problem: Mapping[str, Any], *, retry_after: float | None = None) -> "AsymError":
         errors = problem.get("errors")
         return cls(
             str(problem.get("title") or f"HTTP {status}"),
@@ -37,6 +43,7 @@ class AsymError(Exception):
             detail=str(problem["detail"]) if problem.get("detail") else None,
             errors=errors if isinstance(errors, list) else (),
             error_count=problem.get("error_count"),
+            retry_after=retry_after,
         )
 
     def __str__(self) -> str:
@@ -57,6 +64,17 @@ class Unreachable(AsymError):  # noqa: N818 (named for what happened, like httpx
 
 class NoCredentials(AsymError):  # noqa: N818 (see above)
     """Neither the environment nor ASYM_HOME says which API to use, or with which key."""
+
+
+def problem_of(response: "httpx.Response", *, retry_after: float | None = None) -> AsymError:
+    """The exception for an answer that is no success, whether it holds a problem document or a proxy's page."""
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {"title": response.reason_phrase, "detail": response.text[:200].strip()}
+    return AsymError.from_problem(response.status_code, problem, retry_after=retry_after)
 
 
 def where(error: Mapping[str, Any]) -> str:

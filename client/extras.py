@@ -14,6 +14,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "trainer": ("torch", "transformers", "safetensors", "math_verify"),
     "dashboard": ("streamlit",),
     "hub": ("huggingface_hub",),
+    "pandas": ("pandas",),
 }
 
 

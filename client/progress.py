@@ -1,7 +1,7 @@
 """Follows a job while it runs and shows where it stands: a live display on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from rich.console import Console, Group, RenderableType
@@ -10,16 +10,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from client.errors import AsymError, Unreachable
+from client.errors import AsymError
 from client.results import TERMINAL, Job, QueueInfo
+from client.retries import is_passing
 from client.sdk import Asym
-from client.transport import PASSING
 
 LABELS = {
     "group/accuracy": "accuracy",
     "entropy/informative": "informative entropy",
     "entropy/spurious": "spurious entropy",
 }
+STATUS_STYLES = {"succeeded": "bold green", "failed": "bold red", "cancelled": "bold yellow"}
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
 """How long the API may stay away before following gives up: a restart of the platform is not the job's end."""
@@ -70,25 +71,29 @@ def look(asym: Asym, job_id: str) -> Standing:
 
 
 def follow(asym: Asym, job_id: str) -> Iterator[Standing]:
-    """Where the job stands, every second, the last one being its end.
+    """Where the job stands, every second, the last one being its end."""
+    return (standing for (standing,) in repeated(lambda: [look(asym, job_id)]))
+
+
+def repeated(look: Callable[[], list[Standing]]) -> Iterator[list[Standing]]:
+    """Where the jobs that `look` looks at stand, every second, until all have ended.
 
     An API or database that goes away for a while (a restart) is waited for, two minutes at most; then AsymError.
     """
-    last: Standing | None = None
+    last: list[Standing] | None = None
     away_since: float | None = None
     while True:
         try:
-            last = look(asym, job_id)
+            last = look()
             away_since = None
             yield last
-            if last.ended:
+            if all(standing.ended for standing in last):
                 return
         except AsymError as error:
-            passing = isinstance(error, Unreachable) or error.status in PASSING
             away_since = away_since or time.monotonic()
-            if not passing or last is None or time.monotonic() - away_since > PATIENCE_SECONDS:
+            if not is_passing(error) or last is None or time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise
-            yield replace(last, note=f"{error.title}; trying again")
+            yield [replace(standing, note=f"{error.title}; trying again") for standing in last]
         time.sleep(POLL_SECONDS)
 
 
@@ -112,12 +117,12 @@ def _show_lines(asym: Asym, job_id: str, console: Console) -> Standing:
         stretch = standing.step // max(standing.job["progress"]["steps"] // 30, 1)
         news = (standing.job["status"], stretch, standing.evaluations, standing.note)
         if news != shown:
-            console.print(_line(standing), soft_wrap=True, highlight=False, markup=False)
+            console.print(line(standing), soft_wrap=True, highlight=False, markup=False)
             shown = news
     return standing
 
 
-def _line(standing: Standing) -> str:
+def line(standing: Standing) -> str:
     job = standing.job
     parts = [f"{job['status']:<9}", f"step {standing.step}/{job['progress']['steps']}"]
     parts += [f"{label} {value}" for label, value in _figures(standing)]
@@ -129,7 +134,7 @@ def _panel(standing: Standing) -> RenderableType:
     job, steps = standing.job, standing.job["progress"]["steps"]
     top = Table.grid(padding=(0, 2))
     top.add_row(
-        Text(job["status"], style={"succeeded": "bold green", "failed": "bold red"}.get(job["status"], "bold")),
+        Text(job["status"], style=STATUS_STYLES.get(job["status"], "bold")),
         ProgressBar(total=max(steps, 1), completed=standing.step, width=40),
         f"step {standing.step}/{steps}",
         _outlook(standing),

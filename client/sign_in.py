@@ -3,9 +3,8 @@
 import httpx
 
 from client.credentials import find_credentials
-from client.errors import Unreachable
+from client.errors import Unreachable, problem_of
 from client.results import SignedIn
-from client.transport import problem_of
 
 
 def exchange_id_token(

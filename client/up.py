@@ -171,7 +171,10 @@ class Supervisor:
         key = "set ASYM_API_KEY to one of your database's keys"
         if self._filed is not None:
             key = f"{credentials_file(self._home)} (used by the `asym` command and the SDK)"
-        self.say(f"ready in {seconds:.1f} s")
+        facts = {"api_url": self._address.api_url, "dashboard_url": self._address.dashboard_url}
+        self._log(
+            "up", f"ready in {seconds:.1f} s", ready=True, seconds=round(seconds, 1), home=str(self._home), **facts
+        )
         self.say(f"  API        {self._address.api_url}  (reference: {self._address.api_url}/docs)")
         self.say(f"  dashboard  {self._address.dashboard_url}")
         self.say(f"  key        {key}")
@@ -254,10 +257,10 @@ def _when_stdin_ends(then: Callable[[], None]) -> None:
     threading.Thread(target=watch, name="front", daemon=True).start()
 
 
-def supervisor_command(home: Path, address: Address) -> list[str]:
+def supervisor_command(home: Path, address: Address, *, as_json: bool = False) -> list[str]:
     """The command line that `client.front.Front` runs."""
     ports = ["--api-port", str(address.api_port), "--dashboard-port", str(address.dashboard_port)]
-    return [sys.executable, "-m", "client.up", "--home", str(home), *ports]
+    return [sys.executable, "-m", "client.up", "--home", str(home), *ports, *(["--json"] if as_json else [])]
 
 
 def main() -> int:
@@ -265,8 +268,10 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--api-port", type=int, required=True)
     parser.add_argument("--dashboard-port", type=int, required=True)
+    parser.add_argument("--json", action="store_true", help="the combined log as JSON lines")
     arguments = parser.parse_args()
-    log = CombinedLog(arguments.home / "logs", sys.stdout)
+    as_json = arguments.json or os.environ.get("ASYM_LOG_FORMAT") == "json"
+    log = CombinedLog(arguments.home / "logs", sys.stdout, as_json=as_json)
     supervisor = Supervisor(arguments.home, Address(arguments.api_port, arguments.dashboard_port), log)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: supervisor.ask_to_stop("asked to stop"))

@@ -5,7 +5,7 @@ in the run's journal, are the truth. The metrics tell from when to when an episo
 only, and they find the episodes of runs whose trainer said nothing. Curves that were thinned show an episode's ends to
 within their spacing. Pure functions, no Streamlit.
 
-Thresholds, the trainer's own (a test holds them equal) but for the last, which it does not watch:
+Thresholds, the trainer's own (a test holds them equal):
 
     entropy_collapse    entropy under 0.1 of that of the first 5 steps, or under 0.01 nats, for 5 steps
     entropy_explosion   over 3 times that of the first 5 steps and by 0.5 nats at least, for 5 steps

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
 from store.errors import Forbidden, NotFound
-from store.models import AuditEntry, Dataset, Job, Key, Member, Sweep
+from store.models import AuditEntry, Dataset, Job, Key, Member, Sweep, Webhook
 
 
 class Role(StrEnum):
@@ -33,6 +33,7 @@ class Scope(StrEnum):
     KEYS_MANAGE = "keys:manage"
     MEMBERS_MANAGE = "members:manage"
     AUDIT_READ = "audit:read"
+    WEBHOOKS_MANAGE = "webhooks:manage"
 
 
 _OF_MEMBERS = frozenset({Scope.READ, Scope.JOBS_WRITE, Scope.DATASETS_WRITE})
@@ -71,19 +72,21 @@ _KINDS = {
     Key: "key",
     Member: "member",
     Sweep: "sweep",
+    Webhook: "webhook",
 }
 
-Owned = AuditEntry | Dataset | Job | Key | Member | Sweep
-T = TypeVar("T", AuditEntry, Dataset, Job, Key, Member, Sweep)
+Owned = AuditEntry | Dataset | Job | Key | Member | Sweep | Webhook
+T = TypeVar("T", AuditEntry, Dataset, Job, Key, Member, Sweep, Webhook)
 
 
 def of_team(identity: Identity, entity: type[Owned]) -> ColumnElement[bool]:
     """The condition under which a row is the caller's team's. Every tenant-facing query has it from here.
 
-    Deleted jobs are nobody's. (Data sets and keys that are gone stay readable to the jobs that were made with them.)
+    Deleted jobs and webhooks are nobody's. (Data sets and keys that are gone stay readable to the jobs that were made
+    with them.)
     """
     theirs = entity.team_id == identity.team_id
-    return theirs & entity.deleted_at.is_(None) if entity is Job else theirs
+    return theirs & entity.deleted_at.is_(None) if entity in (Job, Webhook) else theirs
 
 
 def find(

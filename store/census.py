@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from store import workers
 from store.models import Job
 from store.status import JobStatus
+from store.webhooks import turns
 from store.workers import WorkerState
 
 
@@ -19,6 +20,8 @@ class Census:
     """Of the queued job that has waited longest; 0 when none waits."""
     workers: dict[str, int]
     """By state, those that stopped left out; every state is there."""
+    webhook_deliveries: int
+    """Still to be made."""
 
 
 def take(session: Session) -> Census:
@@ -31,4 +34,4 @@ def take(session: Session) -> Census:
     present = {state.value: 0 for state in WorkerState}
     for state in states.values():
         present[state.value] += 1
-    return Census(jobs, max(float(wait or 0.0), 0.0), present)
+    return Census(jobs, max(float(wait or 0.0), 0.0), present, turns.waiting(session))

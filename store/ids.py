@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Literal
 
-Kind = Literal["job", "ds", "key", "member", "team", "worker", "sweep"]
+Kind = Literal["job", "ds", "key", "member", "team", "worker", "sweep", "hook"]
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _RANDOM_BITS = 80

@@ -12,7 +12,7 @@ from sqlalchemy import ARRAY, Text, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, defer
 
-from store import checkpoints, datasets, job_words, usage
+from store import checkpoints, datasets, job_words, tracing, usage
 from store.access import Identity, Scope, find, of_team, require
 from store.demand import Demand
 from store.errors import Conflict, FieldProblem, Invalid, Stale
@@ -103,6 +103,7 @@ def create(
         return _same_payload(earlier, digest), False
     append(session, [event_row(job.id, 0, "state", "queued", {"status": JobStatus.QUEUED.value})])
     announce(session, job.id)
+    tracing.job_created(session, job.id)
     return job, True
 
 

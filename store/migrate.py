@@ -75,6 +75,7 @@ def main() -> int:
     parser.add_argument("--api-url", default="http://127.0.0.1:8000", help="written to credentials.json")
     parser.add_argument("--dashboard-url", default="http://127.0.0.1:8501", help="written to credentials.json")
     parser.add_argument("--draft", metavar="MESSAGE", help="write a new version from the difference to store/models.py")
+    parser.add_argument("--json", action="store_true", help="print what was done as one JSON object on stdout")
     options = parser.parse_args()
     try:
         settings = Settings.from_environment()
@@ -104,7 +105,8 @@ def main() -> int:
     except SettingsError as error:
         print(f"migrate: {error}", file=sys.stderr)
         return 2
-    if bootstrap(database, settings.credentials_file, options.api_url, options.dashboard_url, secret):
+    made = bootstrap(database, settings.credentials_file, options.api_url, options.dashboard_url, secret)
+    if made:
         print(f"migrate: made the first admin key, written to {settings.credentials_file}", file=sys.stderr)
     with database.transaction() as session:
         if lost := keys.made_with_other_secrets(session, secret):
@@ -114,6 +116,8 @@ def main() -> int:
                 file=sys.stderr,
             )
     database.dispose()
+    if options.json:
+        print(json.dumps({"schema": schema.head(), "made_first_key": made}))
     return 0
 
 

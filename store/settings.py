@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from store.errors import SettingsError
 from store.oidc_issuer import check_issuer
 from store.policy import DEFAULT, Limits, Policy
+from store.webhooks.targets import parse_hosts
 from trainer.spec.operator import parse_http_verifiers, parse_networks, split_http_verifiers
 
 GIB = 1024**3
@@ -22,6 +23,7 @@ _PLAIN = (
     "outgoing_secret", "secret", "key_requests_per_second", "key_burst", "address_requests_per_second", "address_burst",
     "wrong_keys_per_minute", "request_seconds", "watchers_per_key", "audit_days",
     "oidc_issuer", "oidc_client_id", "oidc_claim", "oidc_session_hours",
+    "worker_metrics_port", "worker_metrics_host", "log_format",
 )  # fmt: skip
 """The settings that are read as they are, each from ASYM_ and its name."""
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -43,7 +45,9 @@ class Settings(BaseModel):
     http_verifiers: dict[str, SecretStr] = {}
     """Name -> URL of each endpoint that `reward.kind: http:NAME` may name."""
     outgoing_networks: list[str] = []
-    """Beyond the public ones, where the name of such an endpoint may lead: `10.0.0.0/8`."""
+    """Beyond the public ones, where the names of such endpoints, and of webhooks, may lead: `10.0.0.0/8`."""
+    webhook_hosts: list[str] = []
+    """Where webhooks may go: `example.com` and all below it, an address that is written out, `*`. None: nowhere."""
     outgoing_secret: SecretStr | None = None
     """What calls to such an endpoint are signed with."""
     sandbox: Literal["bubblewrap"] | None = None
@@ -61,6 +65,13 @@ class Settings(BaseModel):
     max_upload_bytes: Annotated[int, Field(gt=0)] = 2 * GIB
     metrics_token: SecretStr | None = None
     """What Prometheus sends as bearer token to GET /metrics; without one, only this machine may ask."""
+    worker_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Where a worker tells Prometheus of itself; without one, nowhere."""
+    worker_metrics_host: str = "127.0.0.1"
+    log_format: Literal["text", "json"] = "text"
+    """How the API and workers write their logs (store.logs)."""
+    traced: bool = False
+    """Whether OTEL_EXPORTER_OTLP_ENDPOINT, or the one for traces alone, says whom to tell of requests and attempts."""
     team_running_gpus: TeamLimit = None
     """These four: what a team may use that has no limits of its own (`asym teams limits`); None is unlimited."""
     team_queued_jobs: TeamLimit = None
@@ -115,6 +126,7 @@ class Settings(BaseModel):
             "artifacts": Path(artifacts).expanduser().absolute(),
             "hf_allowlist": [name for part in env.get("ASYM_HF_ALLOWLIST", "").split(",") if (name := part.strip())],
         }
+        given["traced"] = any(env.get(f"OTEL_EXPORTER_OTLP_{what}ENDPOINT") for what in ("", "TRACES_"))
         if models_dir := env.get("ASYM_MODELS_DIR"):
             given["models_dir"] = Path(models_dir).expanduser().absolute()
         try:
@@ -125,6 +137,10 @@ class Settings(BaseModel):
             given["outgoing_networks"] = [str(net) for net in parse_networks(env.get("ASYM_OUTGOING_NETWORKS", ""))]
         except ValueError as error:
             raise SettingsError(f"ASYM_OUTGOING_NETWORKS: {error}") from error
+        try:
+            given["webhook_hosts"] = parse_hosts(env.get("ASYM_WEBHOOK_HOSTS", ""))
+        except ValueError as error:
+            raise SettingsError(f"ASYM_WEBHOOK_HOSTS: {error}") from error
         for field in _PLAIN:
             if value := env.get(f"ASYM_{field.upper()}"):
                 given[field] = value

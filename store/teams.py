@@ -118,12 +118,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="asym teams", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every team with its limits and its use, a JSON object each")
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="as it is anyway: a JSON object a line")
+    commands.add_parser("list", parents=[as_json], help="every team with its limits and its use, a JSON object each")
     for command, summary in (
         ("create", "a new team and its first admin key, which is shown this once"),
         ("limits", "set a team's limits; without any, show them"),
     ):
-        one = commands.add_parser(command, help=summary)
+        one = commands.add_parser(command, parents=[as_json], help=summary)
         one.add_argument("name", help="the team's name" + (" or id" if command == "limits" else ""))
         for field, meaning in (
             ("running-gpus", "GPUs of its running jobs together"),

@@ -23,6 +23,8 @@ def run_process(work: Callable[[EventStream], int], *, rank: int = 0) -> int:
     events = EventStream(_claim_stdout())
     level = logging.ERROR if rank else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # It tells of every request by its whole address, and that of an http verifier may hold a password.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     # Threads that spin while they wait for each other bring a busy machine to a crawl; OpenMP reads this once.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

@@ -5,6 +5,7 @@ returns as events and keeps the state, small and plain, in the checkpoint, so th
 uninterrupted one. (Not named `warnings`, which is the standard library's.)
 """
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,7 +16,8 @@ from trainer.spec.events import Metrics
 
 class RunWarning(NamedTuple):
     code: str
-    """Stable: entropy_collapse, entropy_explosion, no_gradient, mostly_truncated, engine_mismatch, reward_constant."""
+    """Stable: entropy_collapse, entropy_explosion, no_gradient, mostly_truncated, engine_mismatch, reward_constant,
+    gradient_spike."""
     message: str
 
 
@@ -41,6 +43,12 @@ class Thresholds:
     """Mean |log-prob difference| between engine and trainer; bfloat16 engines stay well under it, stale weights do
     not for long."""
     reward_steps: int = 10
+    spike_factor: float = 8.0
+    """A gradient's norm over so many times the median of those before it ..."""
+    spike_median_of: int = 50
+    """... of so many at most ..."""
+    spike_least: int = 10
+    """... once there are so many."""
     recovery_steps: int = 5
     """An episode ends after so many steps without its condition; then the same warning may be raised again."""
 
@@ -69,6 +77,8 @@ class WarningState:
     first_entropies: tuple[float, ...] = ()
     last_reward: float | None = None
     """The one reward that every rollout of the last step got; None when they differed."""
+    norms: tuple[float, ...] = ()
+    """Of the last gradients."""
     episodes: Mapping[str, Episode] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +86,7 @@ class WarningState:
         return {
             "first_entropies": list(self.first_entropies),
             "last_reward": self.last_reward,
+            "norms": list(self.norms),
             "episodes": {code: list(episode) for code, episode in self.episodes.items()},
         }
 
@@ -85,7 +96,9 @@ class WarningState:
         return cls(
             tuple(state["first_entropies"]),
             state["last_reward"],
-            MappingProxyType({code: Episode(*episode) for code, episode in state["episodes"].items()}),
+            # Of a checkpoint from before they were looked at there are none.
+            norms=tuple(state.get("norms", ())),
+            episodes=MappingProxyType({code: Episode(*episode) for code, episode in state["episodes"].items()}),
         )
 
 
@@ -107,6 +120,7 @@ def observe(
         first = (*first, entropy)
     reward = _number(metrics, "reward/mean")
     same_reward = reward if _number(metrics, "reward/std") == 0 else None
+    norm = _number(metrics, "policy/grad_norm")
 
     conditions = {
         **_entropy_conditions(entropy, first, limits),
@@ -120,6 +134,7 @@ def observe(
             f"(now {reward}): look at some rollouts and at what the verifier makes of them",
         ),
     }
+    conditions["gradient_spike"] = _gradient_spike(norm, state.norms, limits)
     if same_reward is not None and state.last_reward is not None and same_reward != state.last_reward:
         # All 0 in one step and all 1 in the next is a verifier that tells the two apart.
         conditions["reward_constant"] = conditions["reward_constant"]._replace(holds=False)
@@ -132,7 +147,8 @@ def observe(
         if episodes[code].raised and not before.raised:
             raised.append(RunWarning(code, condition.message))
     last_reward = state.last_reward if reward is None else same_reward
-    return WarningState(first, last_reward, MappingProxyType(episodes)), raised
+    norms = state.norms if norm is None else (*state.norms, norm)[-limits.spike_median_of :]
+    return WarningState(first, last_reward, norms, MappingProxyType(episodes)), raised
 
 
 def _entropy_conditions(entropy: float | None, first: tuple[float, ...], limits: Thresholds) -> dict[str, _Condition]:
@@ -194,6 +210,18 @@ def _engine_mismatch(metrics: Metrics, limits: Thresholds) -> _Condition:
         1,
         f"the engine's log-probs of its own samples are {shown}from the trainer's on average: it may sample with old "
         "weights, at another temperature or in a coarser number format; importance_correction can make up for the last",
+    )
+
+
+def _gradient_spike(norm: float | None, before: tuple[float, ...], limits: Thresholds) -> _Condition:
+    usual = statistics.median(before) if len(before) >= limits.spike_least else None
+    known = norm is not None and usual is not None
+    shown = f"{norm:.4g}, usually {usual:.4g}" if known else ""
+    return _Condition(
+        norm > limits.spike_factor * usual if norm is not None and usual is not None else None,
+        1,
+        f"the gradient's norm is over {limits.spike_factor:g} times its usual one ({shown}): look at this step's "
+        "rollouts and advantages; optim.max_grad_norm bounds what it did",
     )
 
 

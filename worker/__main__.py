@@ -16,13 +16,16 @@ import sys
 import threading
 import time
 
+from store import logs, tracing
 from store.artifacts import Artifacts
 from store.database import Database
 from store.doorbell import ring
 from store.errors import SettingsError
 from store.settings import Settings
 from trainer.spec.job import ResourcesSpec
+from worker import telemetry
 from worker.listener import Listener
+from worker.measured import Measured
 from worker.preparation import Preparation
 from worker.slots import describe_gpus, offered_gpus, visible_gpus
 from worker.supervisor import Registration, Supervisor
@@ -37,12 +40,12 @@ _ONE_REQUEST_SECONDS = 1.0
 
 def main() -> int:
     arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # Celery is chatty about what is normal here; what it warns of stays.
     logging.getLogger("celery").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         settings = Settings.from_environment()
+        logs.set_up(settings.log_format)
         database_url, broker_url = settings.require_database_url(), settings.require_broker_url()
         gpus = offered_gpus(visible_gpus(os.environ), arguments.gpus)
         labels = arguments.label or _labels(os.environ.get("ASYM_WORKER_LABELS", ""))
@@ -50,11 +53,14 @@ def main() -> int:
         print(f"worker: {error}", file=sys.stderr)
         return 2
 
+    if settings.traced:
+        tracing.start("asym-worker")
     # One job uses up to two connections at once (its lease, its events); the supervisor and tidying one more each.
     pool_size = 2 * (len(gpus) + arguments.cpu_slots) + 2
     database = Database(database_url, pool_size, idle_seconds=settings.lease_seconds / 2)
     artifacts = Artifacts(settings.artifacts)
     host = socket.gethostname()
+    measured = Measured()
     supervisor = Supervisor(
         database,
         Preparation(settings, artifacts, database, os.environ),
@@ -73,7 +79,13 @@ def main() -> int:
         drain_seconds=settings.drain_seconds if arguments.drain_seconds is None else arguments.drain_seconds,
         ring=lambda: ring(broker_url),
         policy=settings.policy,
+        measured=measured,
     )
+    try:
+        telemetry.serve(settings, measured, supervisor.standing)
+    except SettingsError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
     listener = Listener(broker_url, supervisor.look)
     tidying = Tidying(database, artifacts, settings.tidy_seconds)
 
@@ -99,6 +111,7 @@ def main() -> int:
     supervisor.drain(hurry)
     listener.stop(_HANG_UP_SECONDS)
     log.info("left")
+    tracing.stop()
     # Threads that hang in a call to a server that does not answer must not keep the process.
     logging.shutdown()
     os._exit(0)

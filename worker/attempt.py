@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from store import tracing
 from store.artifacts import Artifacts
 from store.errors import LeaseLost, UnsafePath
 from store.status import JobStatus
@@ -107,6 +108,15 @@ class Attempt:
             self._lease.stop()
         return None
 
+    @property
+    def suspended(self) -> bool:
+        """The trainer stands still until the lease is renewed."""
+        return self._suspended
+
+    @property
+    def spool_bytes(self) -> int:
+        return self._spool.bytes
+
     def drain(self) -> None:
         """The worker is leaving: let the trainer write a checkpoint, then give the job back."""
         with self._changed:
@@ -131,7 +141,8 @@ class Attempt:
         if self._time_is_up(time.monotonic()):
             return self._insist(self.job.out_of_time)
         try:
-            launch = self._insist(self._prepare)
+            with tracing.span("prepare"):
+                launch = self._insist(self._prepare)
             failpoints.hit("worker.prepared", of=self.job.claim.job_id)
             process = TrainerProcess(
                 launch.command, run_dir=launch.run_dir, environment=launch.environment, on_end=self._notify
@@ -162,14 +173,16 @@ class Attempt:
             on_change=self._notify,
         )
         try:
-            recorder.start(process.stdout, process.stderr)
-            self._watch(process, recorder)
+            with tracing.span("train"):
+                recorder.start(process.stdout, process.stderr)
+                self._watch(process, recorder)
         finally:
             recorder.abandon()
             process.close()
         if self._lease.lost or recorder.lost:
             raise LeaseLost
-        return self._settle(process.exit_code, recorder)
+        with tracing.span("settle"):
+            return self._settle(process.exit_code, recorder)
 
     def _watch(self, process: TrainerProcess, recorder: Recorder) -> None:
         """Until the trainer has ended and everything it said is recorded, or there is no point in recording it."""

@@ -1,5 +1,6 @@
 """A claimed job as its attempt sees it: every call is one transaction behind the attempt's fence (store.leases)."""
 
+import time
 from typing import Literal
 
 from store import checkpoints, leases
@@ -8,29 +9,40 @@ from store.leases import Claim, Failure, PauseReason
 from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from trainer.spec.events import Event, Failed
+from worker.measured import Measured
 
 
 class HeldJob:
     """Each method raises LeaseLost once the attempt no longer holds the job, or a database error."""
 
-    def __init__(self, database: Database, claim: Claim, lease_seconds: float, policy: Policy = DEFAULT) -> None:
+    def __init__(
+        self,
+        database: Database,
+        claim: Claim,
+        lease_seconds: float,
+        policy: Policy = DEFAULT,
+        measured: Measured | None = None,
+    ) -> None:
         self._database = database
         self.claim = claim
         self.lease_seconds = lease_seconds
         self._policy = policy
+        self._measured = measured or Measured()
 
     def __str__(self) -> str:
         return f"{self.claim.job_id} attempt {self.claim.attempt}"
 
     def renew(self) -> JobStatus:
         """Keep the job; the answer is what is wished of it: running, pausing or cancelling."""
-        with self._database.transaction() as session:
+        with self._measured.renewal(), self._database.transaction() as session:
             return leases.renew(session, self.claim.job_id, self.claim.attempt, self.lease_seconds, self._policy)
 
     def record(self, events: list[Event], log_lines: list[str], batch: int) -> None:
         """Store what the trainer said. Batches count from 1; a batch tried again keeps its number and content."""
+        began = time.perf_counter()
         with self._database.transaction() as session:
             leases.record(session, self.claim.job_id, self.claim.attempt, events, log_lines, batch=batch)
+        self._measured.stored(events, time.perf_counter() - began)
 
     def succeed(self) -> JobStatus:
         return self._finish(JobStatus.SUCCEEDED)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from store import logs
 from store.errors import LeaseLost
 from store.status import JobStatus
 
@@ -38,7 +39,7 @@ class LeaseKeeper:
         self._renewed_at = claimed_at
         self.wish = JobStatus.RUNNING
         self.lost = False
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread = logs.thread(self._run, name="lease")
 
     @property
     def suspend_at(self) -> float:

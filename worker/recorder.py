@@ -16,6 +16,7 @@ from typing import Protocol
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from store import logs
 from store.errors import LeaseLost
 from trainer.spec import failpoints
 from trainer.spec.events import Checkpoint, Done, Event, Failed, Log, Stopped, parse_event
@@ -81,7 +82,7 @@ class Recorder:
             ("trainer-log", self._read, (stderr, MAX_LOG_LINE_BYTES, self._take_log_line)),
             ("recorder", self._write, ()),
         ):
-            threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
+            logs.thread(target, *arguments, name=name).start()
 
     def remark(self, code: str, message: str) -> None:
         """Put a warning of the worker's own among what the trainer says, unless that would have to wait."""

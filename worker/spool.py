@@ -39,6 +39,11 @@ class Spool:
     def empty(self) -> bool:
         return self._read == self._written
 
+    @property
+    def bytes(self) -> int:
+        """On disk, what was read back already included: it is given back when all was."""
+        return self._written
+
     def put(self, said: Event | str) -> bool:
         """Append. False, and nothing is, when there is no room: the bound is reached or the disk takes no more."""
         content = (json.dumps(said) if isinstance(said, str) else said.model_dump_json()).encode()

@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from store import leases, schema, sweeper, workers
+from store import leases, logs, schema, sweeper, tracing, workers
 from store.database import Database
 from store.errors import NotFound
+from store.leases import Claim
 from store.policy import DEFAULT, Policy
 from store.status import JobStatus
 from store.workers import Device
 from trainer.spec import failpoints
 from worker.attempt import Attempt
 from worker.held_job import HeldJob
+from worker.measured import LOST, Measured
 from worker.preparation import Preparation
 from worker.slots import Share, Slots
+from worker.telemetry import Standing
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class Supervisor:
         drain_seconds: float,
         ring: Callable[[], object],
         policy: Policy = DEFAULT,
+        measured: Measured | None = None,
     ) -> None:
         """`gpus`: entries for CUDA_VISIBLE_DEVICES. `drain_seconds`: how long trainers may take to write a checkpoint
         when the worker leaves. `ring`: tells the other workers that there is work."""
@@ -71,6 +75,7 @@ class Supervisor:
         self._sweep_seconds = sweep_seconds
         self._drain_seconds = drain_seconds
         self._ring = ring
+        self._measured = measured or Measured()
         self._wake = threading.Event()
         self._draining = threading.Event()
         self._outdated = threading.Event()
@@ -86,6 +91,20 @@ class Supervisor:
 
     def start(self) -> None:
         self._thread.start()
+
+    def standing(self) -> Standing:
+        """How it stands, for whoever looks after it."""
+        attempts = self._attempts()
+        return Standing(
+            gpus=self._gpus,
+            gpus_free=len(self._slots.free_gpus),
+            cpu_slots=self._cpu_slots,
+            cpu_slots_free=self._slots.free_cpu_slots,
+            trainers=len(attempts),
+            suspended=sum(attempt.suspended for attempt in attempts),
+            spool_bytes=sum(attempt.spool_bytes for attempt in attempts),
+            database_reachable=self._reachable,
+        )
 
     def look(self) -> None:
         """There may be work, or a wish for a running job."""
@@ -203,31 +222,50 @@ class Supervisor:
         free_gpus, free_cpu_slots = self._slots.free_gpus, self._slots.free_cpu_slots
         if self._worker_id is None or self._outdated.is_set() or not (free_gpus or free_cpu_slots):
             return False
-        claimed_at = time.monotonic()
+        claimed_at, asked_at = time.monotonic(), time.time()
         with self._database.statements() as session:
             claim = leases.claim(session, self._worker_id, free_gpus, free_cpu_slots, self._lease_seconds, self._policy)
         if claim is None:
             return False
         failpoints.hit("worker.claimed", of=claim.job_id)
+        self._measured.claims.inc()
+        with logs.bound(job=claim.job_id, attempt=claim.attempt):
+            tracing.note(claim.job_id, "claim", self._traits(claim), asked_at)
+            self._start_attempt(claim, claimed_at)
+        return True
+
+    def _traits(self, claim: Claim) -> tracing.Attributes:
+        return {
+            "asym.job.id": claim.job_id,
+            "asym.attempt": claim.attempt,
+            "asym.gpus": claim.gpus,
+            "asym.worker": self._registration.name,
+        }
+
+    def _start_attempt(self, claim: Claim, claimed_at: float) -> None:
         share = self._slots.take(claim.gpus, claim.gpu_memory)
         attempt = Attempt(
-            HeldJob(self._database, claim, self._lease_seconds, self._policy),
+            HeldJob(self._database, claim, self._lease_seconds, self._policy, self._measured),
             lambda: self._preparation.prepare(claim, share.gpus),
             self._preparation.artifacts,
             self._preparation.spool(),
             silence_seconds=self._preparation.settings.silence_seconds,
             claimed_at=claimed_at,
         )
-        thread = threading.Thread(target=self._run_attempt, args=(attempt, share), name=claim.job_id, daemon=True)
+        thread = logs.thread(self._run_attempt, attempt, share, name=claim.job_id)
         with self._lock:
             self._running[attempt] = thread
         log.info("%s: claimed, %s", attempt.job, f"GPUs {','.join(share.gpus)}" if share.gpus else "on the CPU")
         thread.start()
-        return True
 
     def _run_attempt(self, attempt: Attempt, share: Share) -> None:
         try:
-            status = attempt.run()
+            claim = attempt.job.claim
+            with tracing.span("attempt", self._traits(claim), job_id=claim.job_id) as span:
+                status = attempt.run()
+                if span is not None:
+                    span.set_attribute("asym.status", status or LOST)
+            self._measured.attempts.labels(LOST if status is None else status.value).inc()
             self._slots.give_back(share)
             if attempt.too_new and not self._outdated.is_set():
                 # It would claim the same job again at once. What it runs goes on.

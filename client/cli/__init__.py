@@ -1,7 +1,6 @@
 """The `asym` command. This module puts its parts together and turns what goes wrong into words and exit codes.
 
-Exit codes: 0 done; 1 the job failed, or the server refused for a reason of its own; 2 wrong usage or an invalid spec;
-3 the API cannot be reached, or the platform is already up. Nothing heavy is imported before a command needs it.
+The codes are in client.cli.exit_codes. Nothing heavy is imported before a command needs it.
 """
 
 import sys
@@ -9,27 +8,39 @@ from typing import NoReturn
 
 import typer
 
-from client.cli import datasets, export, history, jobs, keys, members, mirror, platform, sweeps, training
-from client.errors import AsymError, NoCredentials, Unreachable
+from client.cli import (
+    datasets,
+    export,
+    history,
+    jobs,
+    keys,
+    members,
+    mirror,
+    platform,
+    sweeps,
+    training,
+    watching,
+    webhooks,
+)
+from client.cli.exit_codes import FAILED, USAGE, code_of, next_step
+from client.errors import AsymError
 from client.extras import MissingExtras
 from client.spec_file import SpecFileError
-
-FAILED, USAGE, NO_API = 1, 2, 3
 
 app = typer.Typer(
     name="asym",
     help="Training-as-a-service for RLVR: AsymGRPO jobs over HTTP, on your own machines.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (platform, training, jobs, history, export, members, mirror):
+for part in (platform, training, jobs, watching, history, export, members, mirror):
     part.register(app)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(keys.app, name="keys")
 app.add_typer(members.app, name="members")
 app.add_typer(sweeps.app, name="sweeps")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,14 +49,14 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments, prog_name="asym")
     except (MissingExtras, SpecFileError) as error:
         _leave(error, USAGE)
-    except (Unreachable, NoCredentials) as error:
-        _leave(error, NO_API)
     except AsymError as error:
-        _leave(error, USAGE if error.status is not None and 400 <= error.status < 500 else FAILED)
+        _leave(error, code_of(error), next_step(error))
     except OSError as error:
         _leave(error, FAILED)
 
 
-def _leave(error: Exception, code: int) -> NoReturn:
+def _leave(error: Exception, code: int, advice: str | None = None) -> NoReturn:
     print(f"asym: {error}", file=sys.stderr)
+    if advice is not None:
+        print(f"next: {advice}", file=sys.stderr)
     sys.exit(code)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.output import AsJson, ago, print_json, print_table, remark, size
+from client.cli import completion
+from client.cli.output import AsJson, ago, print_json, print_table, remark, size, transfer_bar
 
 if TYPE_CHECKING:
     from client.results import Dataset, Lengths
@@ -27,9 +28,9 @@ def upload(
     from client.sdk import Asym
 
     named = {"prompt": prompt_column, "answer": answer_column}
-    with Asym() as asym:
+    with Asym() as asym, transfer_bar(f"uploading {file.name}") as progress:
         columns = {role: column for role, column in named.items() if column is not None}
-        dataset = asym.upload_dataset(file, name=name, columns=columns)
+        dataset = asym.upload_dataset(file, name=name, columns=columns, progress=progress)
     if as_json:
         print_json(dataset)
         return
@@ -69,7 +70,9 @@ def list_all(
 
 @app.command()
 def show(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A data set's id, ds_…")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A data set's id, ds_…", autocompletion=completion.datasets)
+    ],
     model: Annotated[str | None, typer.Option(help="Count the prompts' tokens for this model, too.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.output import AsJson, print_json, remark
+from client.cli import completion
+from client.cli.output import AsJson, print_json, remark, transfer_bar
 from client.errors import AsymError
 from client.extras import require
 
@@ -27,7 +28,12 @@ def register(app: typer.Typer) -> None:
 
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="JOB[@STEP]", help="The checkpoint; without a step the job's newest.")
+        str,
+        typer.Argument(
+            metavar="JOB[@STEP]",
+            help="The checkpoint; without a step the job's newest.",
+            autocompletion=completion.jobs,
+        ),
     ],
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     wanted: Annotated[
@@ -51,7 +57,8 @@ def export(
             raise typer.BadParameter("set HF_TOKEN to a token that may write there", param_hint="--push-to-hub")
     with Asym() as asym:
         job_id, step = _which(asym, checkpoint)
-        asym.export_checkpoint(job_id, step, folder, format=wanted.value)
+        with transfer_bar(f"fetching {job_id}@{step}") as progress:
+            asym.export_checkpoint(job_id, step, folder, format=wanted.value, progress=progress)
     pushed = None if push_to_hub is None else _push(folder, push_to_hub, f"{job_id}@{step}", private=not public)
     if as_json:
         print_json({"job_id": job_id, "step": step, "folder": str(folder), "pushed": pushed})
@@ -68,10 +75,7 @@ def _which(asym: "Asym", checkpoint: str) -> tuple[str, int]:
         raise typer.BadParameter(f"{checkpoint!r} is not JOB@STEP", param_hint="JOB[@STEP]")
     if at:
         return job_id, int(step)
-    usable = [each["step"] for each in asym.checkpoints(job_id) if not (each["deleted_at"] or each["superseded_at"])]
-    if not usable:
-        raise AsymError("no checkpoint", detail=f"{job_id} has none that can be exported")
-    return job_id, usable[-1]
+    return job_id, asym.newest_checkpoint(job_id)
 
 
 def _push(folder: Path, repository: str, source: str, *, private: bool) -> str:

@@ -5,8 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.cli import completion
 from client.cli.jobs import JobId
-from client.cli.output import AsJson, ago, print_json, print_table, remark, size
+from client.cli.output import (
+    AsJson,
+    ago,
+    print_json,
+    print_json_line,
+    print_table,
+    remark,
+    size,
+    transfer_bar,
+)
 
 if TYPE_CHECKING:
     from client.results import Checkpoint, Series
@@ -29,17 +39,20 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the job has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a job's trainer wrote to its log."""
+    """Print what a job's trainer wrote to its log; with --follow --json as JSON lines."""
     from collections import deque
 
     from client.sdk import Asym
 
-    if follow and (as_json or tail):
+    if follow and tail:
         raise typer.BadParameter("--follow prints line by line, all of them")
     if follow:
         with Asym() as asym:
             for each in asym.stream_logs(job):
-                print(each["line"], flush=True)
+                if as_json:
+                    print_json_line(each)
+                else:
+                    print(each["line"], flush=True)
         return
     kept: deque[Any] = deque(maxlen=tail or None)
     with Asym() as asym:
@@ -87,7 +100,9 @@ def metrics(
 
 
 def compare(
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Two or more job ids.")],
+    jobs: Annotated[
+        list[str], typer.Argument(metavar="JOB...", help="Two or more job ids.", autocompletion=completion.jobs)
+    ],
     keys: Keys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -133,7 +148,12 @@ def checkpoints(
 
     with Asym() as asym:
         if download is not None:
-            print(asym.download_checkpoint(job, download, to))
+            with transfer_bar(f"fetching {job}@{download}") as progress:
+                folder = asym.download_checkpoint(job, download, to, progress=progress)
+            if as_json:
+                print_json({"job_id": job, "step": download, "folder": str(folder)})
+            else:
+                print(folder)
             return
         found = asym.checkpoints(job)
     if as_json:

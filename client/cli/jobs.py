@@ -5,19 +5,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.cli.output import AsJson, ago, print_json, print_table, remark
+from client.cli import completion
+from client.cli.output import AsJson, ago, print_json, print_table, remark, transfer_bar
+from client.cli.watching import watch_to_the_end
 
 if TYPE_CHECKING:
     from client.results import Job, Validation
     from client.sdk import Asym
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, job_…")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, job_…", autocompletion=completion.jobs)]
 
-Watching = Annotated[bool, typer.Option("--watch", help="Show the progress; exit 1 unless the job succeeds.")]
+Watching = Annotated[
+    bool,
+    typer.Option("--watch", help="Show the progress; exit 1 unless the job succeeds. --json prints it as it ended."),
+]
 
 
 def register(app: typer.Typer) -> None:
-    for command in (submit, jobs, edit, queue, workers, watch, cancel, pause, resume, clone, retry, delete):
+    for command in (submit, jobs, edit, queue, workers, cancel, pause, resume, clone, retry, delete):
         app.command()(command)
 
 
@@ -39,7 +44,7 @@ def submit(
     if name is not None:
         content["name"] = name
     with Asym() as asym:
-        upload_files(asym, content, spec)
+        content = upload_files(asym, content, spec)
         if dry_run:
             _tell(asym.validate_job(content), as_json)
             return
@@ -66,29 +71,31 @@ def _tell(found: "Validation", as_json: bool) -> None:
 
 
 def _made(asym: "Asym", job: "Job", watch: bool, as_json: bool) -> None:
-    if as_json:
+    if not as_json:
+        print(job["id"], flush=True)
+    elif not watch:
         print_json(job)
-    else:
-        print(job["id"])
     _tell_next(asym, job, watching=watch)
     if watch:
-        raise typer.Exit(_watch(asym, job["id"]))
+        code = watch_to_the_end(asym, [job["id"]])
+        if as_json:
+            print_json(asym.job(job["id"]))
+        raise typer.Exit(code)
 
 
-def upload_files(asym: "Asym", content: dict[str, Any], spec: Path) -> None:
-    """Replace every reference to a file by the id of its upload."""
-    from client.spec_file import data_references, file_of
-
-    references = [reference for reference in data_references(content) if not reference.is_id]
-    files = [file_of(reference, spec) for reference in references]  # all, before the first upload
-    uploaded: dict[tuple[Path, str], str] = {}
-    for reference, file in zip(references, files, strict=True):
-        same = (file, str(reference.columns))
-        if same not in uploaded:
-            dataset = asym.upload_dataset(file, columns=reference.columns)
-            remark(f"uploaded {reference.value}: {dataset['rows']} rows as {dataset['id']}")
-            uploaded[same] = dataset["id"]
-        reference.replace(uploaded[same])
+def upload_files(asym: "Asym", content: dict[str, Any], spec: Path) -> dict[str, Any]:
+    """The spec with every file that it names uploaded, and replaced by its id."""
+    told: list[str] = []
+    with transfer_bar("uploading") as progress:
+        found = asym.upload_files(
+            content,
+            spec,
+            progress=progress,
+            uploaded=lambda name, made: told.append(f"uploaded {name}: {made['rows']} rows as {made['id']}"),
+        )
+    for line in told:
+        remark(line)
+    return found
 
 
 def _tell_next(asym: "Asym", job: "Job", *, watching: bool) -> None:
@@ -104,7 +111,9 @@ def _tell_next(asym: "Asym", job: "Job", *, watching: bool) -> None:
 
 
 def jobs(
-    status: Annotated[str | None, typer.Option(help="Only those queued, running, …")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only those queued, running, …", autocompletion=completion.statuses)
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only those with this tag; repeat it for several.")] = None,
     text: Annotated[str | None, typer.Option(help="Only those whose name or notes have words that begin so.")] = None,
     sort: Annotated[
@@ -221,32 +230,6 @@ def workers(as_json: AsJson = False) -> None:
     )
 
 
-def watch(job: JobId) -> None:
-    """Show a job's progress until it ends; exit 1 unless it succeeds."""
-    from client.sdk import Asym
-
-    with Asym() as asym:
-        raise typer.Exit(_watch(asym, job))
-
-
-def _watch(asym: "Asym", job_id: str) -> int:
-    from rich.console import Console
-
-    from client.progress import show
-
-    # stdout stays free for the id or the JSON of `submit`.
-    job = show(asym, job_id, Console(stderr=True)).job
-    if job["status"] == "succeeded":
-        return 0
-    failure = job["failure"]
-    remark(f"{job_id} {job['status']}" + (f" ({failure['kind']}): {failure['message']}" if failure else ""))
-    for line in failure["evidence"] if failure else ():
-        remark(f"  {line}")
-    if failure:
-        remark(f"its log: asym logs {job_id}")
-    return 1
-
-
 def cancel(job: JobId, as_json: AsJson = False) -> None:
     """Stop a job for good."""
     _ask(job, "cancel", as_json)
@@ -291,13 +274,16 @@ def retry(job: JobId, watch: Watching = False, as_json: AsJson = False) -> None:
         _made(asym, asym.retry(job), watch, as_json)
 
 
-def delete(job: JobId) -> None:
+def delete(job: JobId, as_json: AsJson = False) -> None:
     """Delete an ended job with its metrics, rollouts, log and checkpoints."""
     from client.sdk import Asym
 
     with Asym() as asym:
         asym.delete_job(job)
-    remark(f"deleted {job}")
+    if as_json:
+        print_json({"id": job, "deleted": True})
+    else:
+        remark(f"deleted {job}")
 
 
 def _ask(job_id: str, action: str, as_json: bool) -> None:

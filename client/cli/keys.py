@@ -90,10 +90,16 @@ def list_all(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def revoke(key: Annotated[str, typer.Argument(metavar="KEY_ID", help="key_…, as `asym keys list` shows it.")]) -> None:
+def revoke(
+    key: Annotated[str, typer.Argument(metavar="KEY_ID", help="key_…, as `asym keys list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
     """Make a key invalid at once and for good."""
     from client.sdk import Asym
 
     with Asym() as asym:
         asym.revoke_key(key)
-    print(f"{key} revoked")
+    if as_json:
+        print_json({"id": key, "revoked": True})
+    else:
+        print(f"{key} revoked")

@@ -58,23 +58,30 @@ def change(
     name: Annotated[str | None, typer.Option()] = None,
     role: Annotated[RoleName | None, typer.Option(help="A lower one holds for all its keys at once.")] = None,
     login: Annotated[str | None, typer.Option(help="For signing in; an empty one ends that.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Give a member another name, role or login."""
     from client.sdk import Asym
 
     with Asym() as asym:
         changed = asym.change_member(member, name=name, role=role, login=login)
-    print(f"{changed['id']} is {changed['name']}, {changed['role']}")
+    if as_json:
+        print_json(changed)
+    else:
+        print(f"{changed['id']} is {changed['name']}, {changed['role']}")
 
 
 @app.command()
-def remove(member: MemberId) -> None:
+def remove(member: MemberId, as_json: AsJson = False) -> None:
     """Take a member out of the team; all its keys end at once."""
     from client.sdk import Asym
 
     with Asym() as asym:
         asym.remove_member(member)
-    print(f"{member} removed")
+    if as_json:
+        print_json({"id": member, "removed": True})
+    else:
+        print(f"{member} removed")
 
 
 def audit(

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from client.cli.output import remark
-
-FAILED = 1
+from client.cli import completion
+from client.cli.exit_codes import FAILED
+from client.cli.output import AsJson, print_json, remark
 
 
 def register(app: typer.Typer) -> None:
@@ -22,9 +22,14 @@ def mirror(
     ],
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB]...", help="Until these have ended; none: every job that runs, until Ctrl-C."),
+        typer.Argument(
+            metavar="[JOB]...",
+            help="Until these have ended; none: every job that runs, until Ctrl-C.",
+            autocompletion=completion.jobs,
+        ),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Without JOB: jobs that have all of these tags.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell a tracker what jobs measure, under the same keys, as it comes and from where the last mirror stopped.
 
@@ -48,9 +53,13 @@ def mirror(
             signal.signal(number, lambda *_: following.stop())
         if jobs:
             failed = following.tell(jobs)
+            if as_json:
+                print_json({"target": target, "jobs": jobs, "not_told": failed})
             if failed:
                 remark(f"not told: {', '.join(failed)}; `asym mirror` goes on where it stopped")
                 raise typer.Exit(FAILED)
         else:
             remark(f"telling {target.partition(':')[0]} of the jobs of {asym.api_url}; Ctrl-C ends it")
-            following.follow(tag or ())
+            told = following.follow(tag or ())
+            if as_json:
+                print_json({"target": target, "jobs": told, "not_told": []})

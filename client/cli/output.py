@@ -2,18 +2,40 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's own JSON.")]
+if TYPE_CHECKING:
+    from client.transfers import Progress
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document (the API's own) and nothing else on stdout.")
+]
+AsJsonLines = Annotated[
+    bool, typer.Option("--json", help="Print JSON lines, one object as each comes, and nothing else on stdout.")
+]
+STYLES = {
+    "succeeded": "green", "alive": "green", "kept": "green",
+    "failed": "red", "lost": "red", "cancelled": "yellow",
+    "running": "cyan", "queued": "dim", "paused": "yellow", "pausing": "yellow", "cancelling": "yellow",
+    "draining": "yellow", "deleted": "dim", "superseded": "dim",
+}  # fmt: skip
+"""Of statuses, in columns of this name or the next, on a terminal."""
+STATE_COLUMNS = frozenset({"status", "state"})
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 (any JSON value)
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
+
+
+def print_json_line(value: Any) -> None:  # noqa: ANN401 (any JSON value)
+    """One of a stream, seen at once by whoever reads it."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
@@ -25,7 +47,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     count = 0
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
+        cells = (
+            Text(_cell(value), STYLES.get(str(value), "") if column in STATE_COLUMNS else "")
+            for column, value in zip(columns, row, strict=True)
+        )
+        table.add_row(*cells)
         count += 1
     console = Console()
     if count == 0:
@@ -37,6 +63,29 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
         console = Console(width=100_000)
         for line in console.render_lines(table, console.options, pad=False):
             sys.stdout.write("".join(segment.text for segment in line).rstrip() + "\n")
+
+
+@contextmanager
+def transfer_bar(label: str) -> "Iterator[Progress | None]":
+    """What to give an upload or download as its `progress`: a bar on stderr, None where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(label, total=None)
+        yield lambda done, size: bars.update(task, completed=done, total=size)
 
 
 def remark(text: str) -> None:

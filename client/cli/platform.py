@@ -3,27 +3,26 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from client.cli.exit_codes import FAILED, NO_API, USAGE
+from client.cli.output import AsJson, AsJsonLines, print_json
 from client.credentials import home_folder
 from client.extras import require, require_platform
 
-FAILED, USAGE, ALREADY_UP = 1, 2, 3
-MODULES = {
-    "migrate": "store.migrate",
-    "doctor": "worker.doctor",
-    "backup": "store.backup",
-    "restore": "store.backup.restoring",
-    "teams": "store.teams",
-}
-"""Of the parts that are called otherwise than their module."""
+ALREADY_UP = NO_API
 
 Home = Annotated[
     Path | None, typer.Option("--home", help="The platform's folder.", show_default="ASYM_HOME, else ~/.asym")
 ]
+
+
+PASSING = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""Everything behind the name of a part, --help included, is for the part itself."""
 
 
 def register(app: typer.Typer) -> None:
@@ -33,19 +32,23 @@ def register(app: typer.Typer) -> None:
         ("api", ("api",), "The HTTP API alone (python -m api)."),
         ("worker", ("worker", "trainer"), "One worker alone (python -m worker)."),
         ("dashboard", ("dashboard",), "The dashboard alone (python -m dashboard)."),
-        ("migrate", ("store",), "Bring the database to this version's schema (python -m store.migrate)."),
-        ("doctor", ("worker",), "Look at every part of the platform and say what is wrong (python -m worker.doctor)."),
-        ("backup", ("store",), "Back the whole platform up into a new folder, while it runs (python -m store.backup)."),
-        ("restore", ("store",), "Bring a backup back into an empty home (python -m store.backup.restoring)."),
-        ("teams", ("store",), "For the operator: list and create teams, set their limits (python -m store.teams)."),
     ):
-        _register_part(app, name, MODULES.get(name, name), extras, summary)
+        app.command(name, help=summary, context_settings=PASSING)(_server(name, extras))
+    for name, module, extras, summary in (
+        ("migrate", "store.migrate", ("store",), "Bring the database to this version's schema"),
+        ("doctor", "worker.doctor", ("worker",), "Look at every part of the platform and say what is wrong"),
+        ("backup", "store.backup", ("store",), "Back the whole platform up into a new folder, while it runs"),
+        ("restore", "store.backup.restoring", ("store",), "Bring a backup back into an empty home"),
+        ("teams", "store.teams", ("store",), "For the operator: list and create teams, set their limits"),
+    ):
+        app.command(name, help=f"{summary} (python -m {module}).", context_settings=PASSING)(_tool(module, extras))
 
 
 def up(
     home: Home = None,
     api_port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     dashboard_port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    as_json: AsJsonLines = False,
 ) -> None:
     """Start the whole platform here: Postgres, Valkey, API, a worker and the dashboard. Ctrl-C stops it."""
     from client.front import Address, AlreadyUp, CannotStart, Front, check_ports, lock_home, prepare_home
@@ -64,7 +67,7 @@ def up(
     except CannotStart as error:
         print(f"asym: {error}", file=sys.stderr)
         raise typer.Exit(USAGE) from None
-    front = Front(supervisor_command(folder, address), home=folder, lock=lock)
+    front = Front(supervisor_command(folder, address, as_json=as_json), home=folder, lock=lock)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: front.stop())
     code = front.wait() or 0
@@ -84,6 +87,7 @@ def demo(
             show_default="only on a terminal",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """See AsymGRPO train a model: start the platform, upload data, run a job, show its progress and result."""
     from rich.console import Console
@@ -92,11 +96,11 @@ def demo(
     from client.front import AlreadyUp, CannotStart
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    console = Console()
+    console = Console(stderr=as_json)
     if keep_up is None:
         keep_up = console.is_terminal and sys.stdin.isatty()
     try:
-        code = run_demo(home_folder(home), console, keep_up=keep_up)
+        code = run_demo(home_folder(home), console, keep_up=keep_up, told=print_json if as_json else None)
     except AlreadyUp as error:
         print(error, file=sys.stderr)
         code = ALREADY_UP
@@ -106,12 +110,20 @@ def demo(
     raise typer.Exit(code)
 
 
-def _register_part(app: typer.Typer, name: str, module: str, extras: tuple[str, ...], summary: str) -> None:
-    # Everything behind the name, --help included, is for the part itself.
-    passing = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-
+def _server(module: str, extras: tuple[str, ...]) -> Callable[[typer.Context], None]:
     def part(context: typer.Context) -> None:
-        require(*extras)
-        os.execv(sys.executable, [sys.executable, "-P", "-m", module, *context.args])  # noqa: S606 (no shell is wanted)
+        _become(module, extras, context.args)
 
-    app.command(name, help=summary, context_settings=passing)(part)
+    return part
+
+
+def _tool(module: str, extras: tuple[str, ...]) -> Callable[[typer.Context, bool], None]:
+    def part(context: typer.Context, as_json: AsJson = False) -> None:
+        _become(module, extras, [*context.args, *(["--json"] if as_json else [])])
+
+    return part
+
+
+def _become(module: str, extras: tuple[str, ...], arguments: list[str]) -> NoReturn:
+    require(*extras)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606 (no shell is wanted)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.cli import completion
 from client.cli.jobs import upload_files
 from client.cli.output import AsJson, ago, print_json, print_table, remark
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Many jobs of one plan.", no_args_is_help=True, rich_markup_mode=None)
 
-SweepId = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's id, sweep_…")]
+SweepId = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep's id, sweep_…", autocompletion=completion.sweeps)
+]
 
 
 @app.command()
@@ -28,7 +31,7 @@ def submit(
     content = read_spec(plan)
     with Asym() as asym:
         if isinstance(content.get("base"), dict):
-            upload_files(asym, content["base"], plan)
+            content["base"] = upload_files(asym, content["base"], plan)
         made = asym.create_sweep(content)
     if as_json:
         print_json(made)
@@ -96,32 +99,35 @@ def _mean(mean: float | None, spread: float | None) -> str | None:
 
 
 @app.command()
-def cancel(sweep: SweepId) -> None:
+def cancel(sweep: SweepId, as_json: AsJson = False) -> None:
     """End every job of a sweep that has not ended."""
     from client.sdk import Asym
 
     with Asym() as asym:
-        _said(asym.cancel_sweep(sweep))
+        _said(asym.cancel_sweep(sweep), as_json)
 
 
 @app.command()
-def pause(sweep: SweepId) -> None:
+def pause(sweep: SweepId, as_json: AsJson = False) -> None:
     """Hold every job of a sweep that waits or runs."""
     from client.sdk import Asym
 
     with Asym() as asym:
-        _said(asym.pause_sweep(sweep))
+        _said(asym.pause_sweep(sweep), as_json)
 
 
 @app.command()
-def resume(sweep: SweepId) -> None:
+def resume(sweep: SweepId, as_json: AsJson = False) -> None:
     """Go on with every job that is held, failed or was cancelled, from its last checkpoint."""
     from client.sdk import Asym
 
     with Asym() as asym:
-        _said(asym.resume_sweep(sweep))
+        _said(asym.resume_sweep(sweep), as_json)
 
 
-def _said(found: "Sweep") -> None:
+def _said(found: "Sweep", as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
     summary: Any = found
     print(f"{found['id']}: {how_far(summary)}")

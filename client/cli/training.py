@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from client.cli.output import print_table
+from client.cli.output import AsJsonLines, print_table
 from client.extras import require
 from client.spec_file import data_references, file_of, read_spec
 
@@ -33,8 +33,9 @@ def train(
         list[str] | None, typer.Option(metavar="NAME=URL", help="An endpoint that reward.kind http:NAME may name.")
     ] = None,
     sandbox: Annotated[str | None, typer.Option(help="What confines reward.kind python: bubblewrap.")] = None,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Train without any service. Step and evaluation metrics go to stdout, one JSON object a line."""
+    """Train without any service. Step and evaluation metrics go to stdout, one JSON object a line, --json or not."""
     require("trainer")
     for reference in data_references(read_spec(spec)):
         file_of(reference, spec)  # a missing file is said before torch takes its seconds to load
@@ -46,17 +47,17 @@ def train(
     raise typer.Exit(_run(argv))
 
 
-def evaluate(context: typer.Context) -> None:
+def evaluate(context: typer.Context, as_json: AsJsonLines = False) -> None:
     """Evaluate a checkpoint, a model folder or a model id: asym eval CHECKPOINT --data test.jsonl (--help for more).
 
-    A table on a terminal; else one JSON object for each benchmark.
+    A table on a terminal; else, or with --json, one JSON object for each benchmark.
     """
     require("trainer")
     argv = [sys.executable, "-P", "-m", "trainer.eval_checkpoint", *context.args]
     if {"-h", "--help"} & set(context.args):
         typer.echo(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
         return
-    if not sys.stdout.isatty():
+    if as_json or not sys.stdout.isatty():
         raise typer.Exit(_run(argv))
     with _start(argv, stderr=None) as process:
         events = [json.loads(line) for line in process.stdout or ()]

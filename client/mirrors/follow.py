@@ -83,9 +83,9 @@ class Mirror:
         _wait_for(threads)
         return failed
 
-    def follow(self, tags: Sequence[str] = ()) -> None:
+    def follow(self, tags: Sequence[str] = ()) -> list[str]:
         """Tell of every job of the team from when it begins to run, and of those that an earlier mirror left, until
-        `stop`. Whatever fails is said and tried again."""
+        `stop`: their ids. Whatever fails is said and tried again."""
         threads: dict[str, threading.Thread] = {}
         for place in self._left():
             threads[place.job_id] = self._begin(place.job_id)
@@ -98,6 +98,7 @@ class Mirror:
                 self._say(f"the API: {error}; asked again in {LOOK_SECONDS:.0f} s")
             self._stop.wait(LOOK_SECONDS)
         _wait_for(threads.values())
+        return sorted(threads)
 
     def _begin(self, job_id: str) -> threading.Thread:
         thread = threading.Thread(target=self._persist, args=(job_id, None), name=job_id, daemon=True)

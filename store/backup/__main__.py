@@ -5,6 +5,7 @@ It may run while jobs train. Exit status: 0 done; 1 it failed, or something that
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def main() -> int:
         prog="asym backup", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is not there yet")
-    folder = parser.parse_args().folder.absolute()
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a line")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder.absolute()
     try:
         settings = Settings.from_environment()
         if settings.database_url is None and not (settings.home / "postgres").exists():
@@ -38,8 +41,15 @@ def main() -> int:
     except (BackupError, OSError) as error:
         print(f"backup: {error}", file=sys.stderr)
         return 1
-    mib = sum(file.bytes for file in written.files.values()) / 2**20
-    print(f"{folder}: schema {written.db_schema}, {len(written.files)} files, {mib:.1f} MiB, as of {written.made_at}")
+    total = sum(file.bytes for file in written.files.values())
+    if arguments.json:
+        about = {"folder": str(folder), "made_at": written.made_at.isoformat(), "schema": written.db_schema}
+        print(json.dumps({**about, "files": len(written.files), "bytes": total, "missing": written.missing}))
+    else:
+        print(
+            f"{folder}: schema {written.db_schema}, {len(written.files)} files, {total / 2**20:.1f} MiB, "
+            f"as of {written.made_at}"
+        )
     if settings.secret is not None:
         print("backup: ASYM_SECRET is not in it: keep it, or no key of this backup opens anything", file=sys.stderr)
     for id, why in written.missing.items():

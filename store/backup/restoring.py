@@ -7,6 +7,7 @@ behind. Exit status: 0 done, 1 it failed, 2 wrong usage.
 """
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -134,7 +135,9 @@ def main() -> int:
         prog="asym restore", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="what `asym backup` made")
-    folder = parser.parse_args().folder.absolute()
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a line")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder.absolute()
     try:
         settings = Settings.from_environment()
         found, going_on = restore(settings, folder)
@@ -147,7 +150,11 @@ def main() -> int:
     except (BackupError, OSError) as error:
         print(f"restore: {error}", file=sys.stderr)
         return 1
-    print(f"{settings.home}: the platform as of {found.made_at}; {going_on} jobs go on from their checkpoints")
+    if arguments.json:
+        about = {"home": str(settings.home), "made_at": found.made_at.isoformat(), "going_on": going_on}
+        print(json.dumps({**about, "missing": found.missing}))
+    else:
+        print(f"{settings.home}: the platform as of {found.made_at}; {going_on} jobs go on from their checkpoints")
     for id, why in found.missing.items():
         print(f"restore: {id} was not in the backup: {why}", file=sys.stderr)
     print("start it: asym up", file=sys.stderr)

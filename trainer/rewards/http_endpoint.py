@@ -2,7 +2,7 @@
 
     POST {"items": [{"prompt", "response", "answer", "metadata"}, ...]}  ->  {"rewards": [0.0, 1.0, ...]}
 
-Where it may lie, and how it tells our calls from others': trainer.outgoing.
+Where it may lie, and how it tells our calls from others': trainer.spec.outgoing.
 
 Its failures are told apart: a reward that is none is the item's (`bad_reply`, reward 0, counted); an endpoint that
 cannot be reached, or answers something else than rewards, is the infrastructure's and ends the attempt. Never does
@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from trainer.outgoing import SIGNATURE_HEADER, AddressRefusedError, Network, Outgoing, sign
 from trainer.rewards.dispatch import Outcome
 from trainer.rewards.process import VerifierUnavailableError
+from trainer.spec.outgoing import SIGNATURE_HEADER, AddressRefusedError, Network, Outgoing, sign
 
 MAX_REPLY_BYTES = 2**20
 AT_ONCE = 4

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.outgoing import Network
 from trainer.rewards.verifier_error import UnusableVerifierError
+from trainer.spec.outgoing import Network
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Permits:
     http: Mapping[str, str] = field(default_factory=dict)
     """Name -> URL of each endpoint that `http:NAME` may name."""
     networks: tuple[Network, ...] = ()
-    """Beyond the public ones, where such an endpoint's name may lead (trainer.outgoing)."""
+    """Beyond the public ones, where such an endpoint's name may lead (trainer.spec.outgoing)."""
     signing_secret: str | None = field(default=None, repr=False)
     """What calls to it are signed with; None: they are not."""
     sandbox: str | None = None

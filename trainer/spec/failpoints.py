@@ -15,6 +15,8 @@ file `POINT#ANYTHING.json` in it, `{"action": "kill", "skip": 2, "of": "job_..."
     api.upload            a chunk of a data set has been received                   api
     api.committed         the job's row is committed, the doorbell not yet rung     api
     api.created           a sweep and its jobs are committed, nobody knows of it    api
+    api.webhook_taken     a delivery is taken on, the webhook not yet called        api
+    api.webhook_called    the webhook was called, nobody has written how it went    api
     worker.claimed        the claim is committed, nothing is started                worker
     worker.prepared       the run's folder is made, the trainer not yet started     worker
     worker.recording      a batch is to be stored                                   worker

@@ -167,6 +167,12 @@ class Starter:
         self._wait_until(answers)
         return url
 
+    def killed(self, **settings: str) -> int:
+        """The exit status of one that ends by itself (a failpoint's doing)."""
+        command = [sys.executable, "-m", "api", "--port", str(self._port())]
+        with subprocess.Popen(command, cwd=ROOT, env=self._environment | settings) as process:
+            return process.wait(timeout=60)
+
     def stop(self) -> None:
         for process in self.processes:
             process.terminate()

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from api.main import OPEN_PATHS
 from store import datasets, jobs, keys, members, sweeps
 from store.access import SCOPES, Role, Scope
 from store.models import Base, Checkpoint
+from store.webhooks import hooks
+from store.webhooks.events import HookEvent
 from trainer.spec.sweep import SweepSpec
 from trainer.spec.sweep import members as planned_jobs
 
@@ -31,8 +34,8 @@ class Rule:
     scope: Scope | None
     """None: open to everyone."""
     of: str | None = None
-    """What the path names: job, ended_job, checkpoint, dataset, file, key or member; others get 404. None: the team's
-    own things, of which another team sees nothing."""
+    """What the path names: job, ended_job, checkpoint, dataset, file, key, member, hook; others get 404. None: the
+    team's own things, of which another team sees nothing."""
     ok: int = 200
     """The status for whoever may."""
     send: Callable[["World"], dict[str, Any]] = field(default=lambda world: {})
@@ -42,6 +45,7 @@ class Rule:
 
 READ, JOBS, DATA = Scope.READ, Scope.JOBS_WRITE, Scope.DATASETS_WRITE
 KEYS, MEMBERS, AUDIT = Scope.KEYS_MANAGE, Scope.MEMBERS_MANAGE, Scope.AUDIT_READ
+HOOKS = Scope.WEBHOOKS_MANAGE
 
 NARROW = {"name": "k", "role": "viewer", "scopes": ["read"]}
 FILE = {"files": {"file": ("a.jsonl", b'{"prompt": "1+1=", "answer": "2"}\n')}}
@@ -100,6 +104,15 @@ RULES: dict[tuple[str, str], Rule] = {
     ("PATCH", "/members/{member_id}"): Rule(MEMBERS, "member", send=lambda world: {"json": {"name": "n"}}),
     ("DELETE", "/members/{member_id}"): Rule(MEMBERS, "member", ok=204),
     ("GET", "/audit"): Rule(AUDIT),
+    ("POST", "/webhooks"): Rule(HOOKS, ok=201, send=lambda world: {"json": {"name": "h", "url": world.receiver}}),
+    ("GET", "/webhooks"): Rule(HOOKS),
+    ("GET", "/webhooks/{hook_id}"): Rule(HOOKS, "hook"),
+    ("PATCH", "/webhooks/{hook_id}"): Rule(HOOKS, "hook", send=lambda world: {"json": {"name": "n"}}),
+    ("DELETE", "/webhooks/{hook_id}"): Rule(HOOKS, "hook", ok=204),
+    ("POST", "/webhooks/{hook_id}/rotate"): Rule(HOOKS, "hook", ok=201),
+    ("POST", "/webhooks/{hook_id}/test"): Rule(HOOKS, "hook", ok=202),
+    ("GET", "/webhooks/{hook_id}/deliveries"): Rule(HOOKS, "hook"),
+    ("POST", "/webhooks/{hook_id}/deliveries/{delivery_id}/replay"): Rule(HOOKS, "hook", ok=202),
     ("PATCH", "/jobs/{job_id}"): Rule(JOBS, "job", send=lambda world: {"json": {"name": "n"}}),
     ("GET", "/jobs/{job_id}/checkpoints/{step}/download"): Rule(READ, "checkpoint"),
     # The operator's token opens it, and no team's key.
@@ -127,6 +140,8 @@ EVERYONE = ("admin", "member", "viewer", "other team's admin", "narrow key", "st
 
 class World:
     """One team with one of everything, and all who may knock."""
+
+    receiver = "https://receiver.example/"
 
     def __init__(self, database, artifacts, make_key, make_dataset, make_spec):
         self._database = database
@@ -212,6 +227,14 @@ class World:
                     return {"key_id": keys.create(session, self.identity.team_id, "k", Role.MEMBER)[0].id}
                 case "member":
                     return {"member_id": members.create(session, self.identity.team_id, "m", Role.MEMBER).id}
+                case "hook":
+                    # Of an event that this test does not bring about: nothing is to happen beside it.
+                    events = [HookEvent.CHECKPOINT]
+                    name, url = "h", self.receiver
+                    hook = hooks.create(session, self.identity, name=name, url=url, events=events, tags=[])
+                    # Nobody delivers to it meanwhile.
+                    hook.busy_until = hook.created_at + timedelta(hours=1)
+                    return {"hook_id": hook.id, "delivery_id": str(hooks.test(session, self.identity, hook.id).id)}
         return {"model_id": "builtin/tiny-arith"}
 
     def rows(self) -> dict[str, list[str]]:
@@ -241,7 +264,7 @@ def expected(who: str, rule: Rule) -> int:
 @pytest.fixture
 def settings(settings):
     """Far more wrong keys than anybody else sends."""
-    return settings.model_copy(update={"wrong_keys_per_minute": 10_000})
+    return settings.model_copy(update={"wrong_keys_per_minute": 10_000, "webhook_hosts": ["receiver.example"]})
 
 
 @pytest.fixture
@@ -299,5 +322,5 @@ def test_the_matrix(who, anonymous, world):
 
 def test_how_large_the_matrix_is():
     # So that it cannot shrink unnoticed.
-    assert len(RULES) >= 56
+    assert len(RULES) >= 65
     assert len(EVERYONE) == 12

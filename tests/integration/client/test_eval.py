@@ -35,7 +35,7 @@ def test_a_checkpoint_gives_the_numbers_that_its_run_gave(
     # What is not said is the run's: verifier, response length, seed. A run's folder is its newest checkpoint.
     options = ["--data", "held-out=sub/additions-eval.jsonl", "--max-problems", "16"]
     for subject in ("run/checkpoints/2", "run"):
-        again = asym("eval", subject, *options, "--results", "results")
+        again = asym("eval", subject, *options, "--results", "results", "--json")
         assert again.returncode == 0, again.stderr
         (event,) = evaluations(again.stdout)
         assert (event["step"], event["metrics"]) == (2, last["metrics"])

@@ -134,6 +134,8 @@ def wandb_records(file: bytes) -> Iterator[bytes]:
             at += block - at % block
             continue
         length, kind = int.from_bytes(file[at + 4 : at + 6], "little"), file[at + 6]
+        if at + 7 + length > len(file):  # not yet written to its end
+            return
         piece = file[at + 7 : at + 7 + length]
         gathered = piece if kind in (whole, first) else gathered + piece
         if kind in (whole, last):
@@ -141,21 +143,27 @@ def wandb_records(file: bytes) -> Iterator[bytes]:
         at += 7 + length
 
 
-def test_wandb_writes_its_offline_run(mirror, job, tmp_path, monkeypatch):
+def test_wandb_writes_its_offline_run(mirror, job, tmp_path, monkeypatch, wait_until):
     from wandb.proto import wandb_internal_pb2
+
+    def records():
+        for data in wandb_records(file.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            yield record
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "runs"))
     job_id = ended(job)
     assert mirror(open_tracker("wandb:sums", tmp_path)).tell([job_id]) == []
     (file,) = (tmp_path / "runs" / "wandb").glob(f"offline-run-*-{job_id}/run-{job_id}.wandb")
-    rows = []
-    for data in wandb_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.HasField("history"):
-            items = record.history.item
-            rows.append({each.key or "/".join(each.nested_key): json.loads(each.value_json) for each in items})
+    # Its own process may still be writing when finish() is done; its last record is the run's end.
+    wait_until(lambda: any(record.HasField("exit") for record in records()))
+    rows = [
+        {each.key or "/".join(each.nested_key): json.loads(each.value_json) for each in record.history.item}
+        for record in records()
+        if record.HasField("history")
+    ]
     assert {int(row["step"]): row[ACCURACY] for row in rows if ACCURACY in row} == EXPECTED
     assert [(int(row["step"]), row[LATE]) for row in rows if LATE in row] == [(2, 0.25)]
 

@@ -129,7 +129,7 @@ def test_a_data_set_that_is_not_there_is_named(asym: Asym, spec: dict[str, Any])
 
 
 def test_lists_go_beyond_a_page(asym: Asym, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.sdk.PAGE", 2)
+    monkeypatch.setattr("client._sync.calls.PAGE", 2)
     made = [asym.create_job({**spec, "name": f"job {number}"})["id"] for number in range(5)]
     assert [job["id"] for job in asym.jobs()] == made[::-1]
     assert [job["id"] for job in asym.jobs(limit=3)] == made[:1:-1]

@@ -19,7 +19,7 @@ def test_metrics_come_as_json_lines_and_a_run_can_be_taken_up_again(
     # From another folder: data paths are relative to the spec's own.
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    options = [str(spec), "--run-dir", "run"]
+    options = [str(spec), "--run-dir", "run", "--json"]
     with subprocess.Popen(
         train(*options), env=without_service, cwd=elsewhere, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -63,9 +63,9 @@ class Platform:
         (found,) = [each for each in self.supervisor.children() if each.cmdline()[1:3] == ["-m", module]]
         return found
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         ports = ["--api-port", str(free_port()), "--dashboard-port", str(free_port())]
-        self.arguments = ["up", "--home", str(self.home), *ports]
+        self.arguments = ["up", "--home", str(self.home), *ports, *options]
         with self.home.with_suffix(".out").open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "client", *self.arguments],
@@ -247,6 +247,42 @@ def test_a_job_that_is_cancelled_ends_watching_with_1(platform: Platform, write_
     assert all(each in compared.stdout for each in (job, other))
 
 
+def test_the_examples_of_the_sdk_s_page_run_as_they_are(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).parents[3]
+    (tmp_path / "examples").symlink_to(root / "examples")
+    monkeypatch.chdir(tmp_path)
+    for name in ("ASYM_API_URL", "ASYM_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ASYM_HOME", str(platform.home))
+    blocks = sdk_examples((root / "docs" / "sdk.md").read_text())
+    assert len(blocks) == 6
+    namespace: dict[str, object] = {}
+    for line, block in blocks:
+        exec(compile("\n" * line + block, "docs/sdk.md", "exec"), namespace)  # noqa: S102 (our own page)
+    said = capsys.readouterr().out
+    assert "checkpoint of step 3 written" in said
+    assert "[('succeeded', [1, 2, 3]), ('succeeded', [1, 2, 3])]" in said
+    assert "422 Unprocessable" in said
+    assert (tmp_path / "sums-model" / "config.json").exists()
+
+
+def sdk_examples(page: str) -> list[tuple[int, str]]:
+    """(lines before it, code) of each section's Python, which is indented; what is typed at a prompt is left out."""
+    found: dict[int, list[str]] = {}
+    section = 0
+    for number, line in enumerate(page.splitlines()):
+        if line.startswith("## "):
+            section = number + 1
+        elif found.get(section) and (line.startswith("    ") or not line):
+            found[section].append(line[4:])
+        elif line.startswith("    ") and not line.startswith(("    asym ", "    pip ")):
+            # Each line at its own number, for the traceback's sake.
+            found[section] = [""] * (number - section) + [line[4:]]
+    return [(line, "\n".join(block) + "\n") for line, block in found.items()]
+
+
 def test_an_invalid_spec_is_2_and_names_the_field(platform: Platform, write_spec: WriteSpec) -> None:
     path = write_spec()
     spec = json.loads(path.read_text())
@@ -297,8 +333,8 @@ def test_sigterm_stops_everything_in_order(platform: Platform) -> None:
     assert not is_up(platform.home)
 
 
-def start_with_a_running_job(platform: Platform, spec: Path) -> None:
-    platform.start()
+def start_with_a_running_job(platform: Platform, spec: Path, *options: str) -> None:
+    platform.start(*options)
     platform.wait_until_ready()
     job = platform.cli("submit", str(spec)).stdout.strip()
     with platform.asym() as asym:
@@ -315,10 +351,14 @@ def test_kill_9_of_the_command_leaves_nothing_a_running_trainer_included(
 
 
 def test_kill_9_of_the_supervisor_leaves_nothing_and_is_said(fresh_platform: Platform, write_spec: WriteSpec) -> None:
-    start_with_a_running_job(fresh_platform, write_spec(steps=100_000))
+    start_with_a_running_job(fresh_platform, write_spec(steps=100_000), "--json")
     fresh_platform.supervisor.kill()
     assert fresh_platform.wait() == 1
-    assert "supervisor was killed" in fresh_platform.output
+    *lines, last = fresh_platform.output.splitlines()
+    assert "supervisor was killed" in last
+    (ready,) = [said for line in lines if (said := json.loads(line)).get("ready")]
+    with fresh_platform.asym() as asym:
+        assert (ready["api_url"], ready["dashboard_url"]) == (asym.api_url, asym.dashboard_url)
     assert fresh_platform.processes() == []
 
 
@@ -374,11 +414,14 @@ def test_servers_of_one_s_own_are_used_and_left_alone(
 
 @pytest.mark.timeout(1000)
 def test_the_demo_teaches_the_model_says_so_and_leaves_nothing(fresh_platform: Platform) -> None:
-    demo = fresh_platform.cli("demo", timeout=900)
+    demo = fresh_platform.cli("demo", "--json", timeout=900)
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    (found,) = re.findall(r"([01]\.\d+) before, ([01]\.\d+) after", demo.stdout)
+    (found,) = re.findall(r"([01]\.\d+) before, ([01]\.\d+) after", demo.stderr)
     before, after = map(float, found)
     assert after >= 2 * before > 0
-    assert re.search(r"The run's page:  http://127\.0\.0\.1:\d+/run\?job=job_", demo.stdout)
-    assert "informative entropy" in demo.stdout
+    assert re.search(r"The run's page:  http://127\.0\.0\.1:\d+/run\?job=job_", demo.stderr)
+    assert "informative entropy" in demo.stderr
+    said = json.loads(demo.stdout)
+    assert said["job"]["status"] == "succeeded"
+    assert (f"{said['pass_at_1_before']:.3f}", f"{said['pass_at_1_after']:.3f}") == found
     assert fresh_platform.processes() == []

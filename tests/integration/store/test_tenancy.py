@@ -14,6 +14,7 @@ from store.database import Database, sqlalchemy_url
 from store.ids import new_id
 from store.models import Base, Sweep, SweepMember
 from store.policy import Policy
+from store.webhooks import hooks
 
 TABLES = sorted(Base.metadata.tables)
 OF_A_TEAM = [name for name in TABLES if (rule := tenancy.rule_of(Base.metadata.tables[name])) and rule.policies]
@@ -58,6 +59,8 @@ def busy_team(database, make_key, make_dataset, make_spec, claim):
             session.add(sweep)
             session.flush()
             session.add(SweepMember(sweep_id=sweep.id, number=0, job_id=job.id, point={}, seed=0))
+            hook = hooks.create(session, identity, name="h", url="https://h.example/", events=[], tags=[])
+            hooks.test(session, identity, hook.id)
             session.flush()
             for table in OF_A_TEAM:
                 _fill(session, table, job.id, identity.team_id)

@@ -34,6 +34,7 @@ def start_worker(settings, database_url):
         silence_seconds=900.0,
         labels=(),
         home_settings=None,
+        measured=None,
     ):
         database = Database(url, pool_size=8)
         changed = (home_settings or settings).model_copy(update={"silence_seconds": silence_seconds})
@@ -49,6 +50,7 @@ def start_worker(settings, database_url):
             sweep_seconds=0.2,
             drain_seconds=drain_seconds,
             ring=lambda: None,
+            measured=measured,
         )
         supervisor.start()
         started.append((supervisor, database))

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from api.main import create_app
-from store import keys
+from store import keys, logs
 from store.access import Role
 from store.models import Base
 from store.secret import server_secret
@@ -30,6 +30,7 @@ def settings(settings, database_url):
             "secret": SecretStr("canary-secret-0123456789"),
             "http_verifiers": {"judge": SecretStr("http://u:canary-verifier@169.254.169.254/score")},
             "outgoing_secret": SecretStr("canary-signing"),
+            "webhook_hosts": ["127.0.0.1"],
         }
     )
 
@@ -38,6 +39,7 @@ def test_nothing_that_is_said_stored_or_answered_holds_a_secret(
     settings, database, submit, start_worker, wait_for_status, make_dataset, make_spec, artifacts, identity, caplog
 ):
     caplog.set_level(logging.DEBUG)
+    caplog.handler.setFormatter(logs.JsonLines())
     with database.transaction() as session:
         _, plain = keys.create(session, identity.team_id, "a", Role.ADMIN, secret=server_secret(settings))
     answers = [repr(settings), str(settings), settings.model_dump_json()]
@@ -52,7 +54,12 @@ def test_nothing_that_is_said_stored_or_answered_holds_a_secret(
         made = ask("POST", "/keys", json={"name": "b"}).json()
         rotated = ask("POST", f"/keys/{made['id']}/rotate").json()
         shown_keys += [made["key"], rotated["key"]]
-        answers[-2:] = []  # where a key is shown, once
+        # Nobody listens there: what is to be told fails, and says so.
+        hook = ask("POST", "/webhooks", json={"name": "h", "url": "http://127.0.0.1:9/"}).json()
+        changed = ask("POST", f"/webhooks/{hook['id']}/rotate", json={"grace_seconds": 60}).json()
+        shown_keys += [hook["secret"], changed["secret"]]
+        answers[-4:] = []  # where a key or a secret is shown, once
+        ask("POST", f"/webhooks/{hook['id']}/test")
         for key in (made["key"], plain[:-1], keys.new_key()):
             assert ask("GET", "/me", key).status_code == 401
         judged = {"reward": {"kind": "http:judge"}, "algorithm": {"preset": "grpo"}}
@@ -61,7 +68,18 @@ def test_nothing_that_is_said_stored_or_answered_holds_a_secret(
         spec["reward"]["kind"] = "http:nobody"
         assert ask("POST", "/jobs", json=spec).status_code == 422
         assert ask("POST", "/jobs", content=f'{{"name": "{plain}'.encode()).status_code == 422
-        for path in ("/me", "/keys", "/audit", "/models", "/workers", "/queue", "/openapi.json", "/nothing"):
+        hook_paths = ("/webhooks", f"/webhooks/{hook['id']}", f"/webhooks/{hook['id']}/deliveries")
+        for path in (
+            "/me",
+            "/keys",
+            "/audit",
+            "/models",
+            "/workers",
+            "/queue",
+            "/openapi.json",
+            "/nothing",
+            *hook_paths,
+        ):
             ask("GET", path)
         jobs_made = [each["id"] for each in ask("GET", "/jobs").json()["data"]]
         start_worker()
@@ -85,8 +103,9 @@ def test_nothing_that_is_said_stored_or_answered_holds_a_secret(
     assert len(answers) > 30
     assert len(rows) > 20
     assert len(caplog.records) > 10
+    assert any('"job": ' in line and '"attempt": 1' in line for line in caplog.text.splitlines())
     assert files
-    for canary in (*CANARIES, *shown_keys, *(key.removeprefix("asym_") for key in shown_keys)):
+    for canary in (*CANARIES, *shown_keys, *(key.removeprefix("asym_").removeprefix("whsec_") for key in shown_keys)):
         for where, texts in (("answer", answers), ("row", rows), ("file", files), ("log", [caplog.text])):
             found = [each[:300] for each in texts if canary in each]
             assert found == [], f"a {where} holds {canary}"

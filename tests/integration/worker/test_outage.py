@@ -226,13 +226,21 @@ def test_a_worker_that_comes_back_too_late_kills_its_trainer_and_writes_nothing(
     proxy.freeze()
     start_worker("next")
     wait_until(lambda: job_of(job_id).attempt == 2)
-    assert old.status() == psutil.STATUS_STOPPED
+    # Suspended; or killed already, where the other's claim took longer than the guard has patience.
+    assert stands_still(old)
     proxy.thaw()
     wait_until(lambda: not old.is_running())
     let_go(job_id)
     job = wait_for_status(job_id, SUCCEEDED, FAILED)
     assert (job.status, job.attempt, job.crashes) == (SUCCEEDED, 2, 1)
     everything_said_once(job_id, 6, {1, 2})
+
+
+def stands_still(process):
+    try:
+        return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_worker_that_starts_without_a_database_waits_for_one(start_worker, submit, wait_for_status, proxy):

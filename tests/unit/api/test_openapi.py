@@ -28,6 +28,8 @@ OPERATIONS = {
     "openai_list_fine_tuning_events", "openai_list_fine_tuning_checkpoints",
     "openai_list_models", "openai_get_model",
     "list_members", "add_member", "change_member", "remove_member", "list_audit",
+    "create_webhook", "list_webhooks", "get_webhook", "edit_webhook", "delete_webhook", "rotate_webhook_secret",
+    "test_webhook", "list_deliveries", "replay_delivery",
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 from pathlib import Path
 
@@ -73,3 +74,20 @@ def test_a_log_file_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     assert [line for line in lines if "no more lines in" in line] == [lines[1]]
     assert lines[0].endswith("one")
     assert lines[2].endswith("two")
+
+
+def test_as_json_every_line_is_an_object_whoever_said_it(tmp_path: Path) -> None:
+    terminal = Terminal()
+    log = CombinedLog(tmp_path, terminal, as_json=True)
+    log("api", '{"time": "t", "level": "info", "message": "ü"}')
+    for line in ("plain", '{"broken', "[1]", "{}"):
+        log("dashboard", line)
+    log.close()
+    said = [json.loads(line) for line in terminal.getvalue().splitlines()]
+    assert said[0] == {"process": "api", "time": "t", "level": "info", "message": "ü"}
+    assert [each.get("message") for each in said[1:]] == ["plain", '{"broken', "[1]", None]
+    assert {each["process"] for each in said[1:]} == {"dashboard"}
+    assert [json.loads(line)["process"] for line in (tmp_path / "all.log").read_text().splitlines()] == [
+        each["process"] for each in said
+    ]
+    assert (tmp_path / "dashboard.log").read_text().startswith("plain\n")

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from client.progress import Standing, _line, duration
+from client.progress import Standing, duration, line
 
 
 def job(**changes: Any) -> Any:
@@ -21,13 +21,13 @@ def job(**changes: Any) -> Any:
     }
 
 
-def test_a_running_job_in_one_line() -> None:
+def test_a_running_job_in_oneline() -> None:
     standing = Standing(
         job(),
         {"group/accuracy": 0.25, "entropy/spurious": 1.5},
         {"additions": [(0, 0.2), (10, 0.41)]},
     )
-    assert _line(standing) == (
+    assert line(standing) == (
         "running    step 12/60  accuracy 0.250  spurious entropy 1.500  additions pass@1 0.410 "
         "(before training 0.200)  ETA 1 min 15 s"
     )
@@ -35,9 +35,9 @@ def test_a_running_job_in_one_line() -> None:
 
 def test_a_waiting_job_says_what_it_waits_for() -> None:
     waiting = job(status="queued", queue=place("team_gpu_limit", "team limit 4 GPUs reached", 90.0))
-    assert _line(Standing(waiting)).endswith("position 3, team limit 4 GPUs reached, starts in about 1 min 30 s")
+    assert line(Standing(waiting)).endswith("position 3, team limit 4 GPUs reached, starts in about 1 min 30 s")
     alone = job(status="queued", queue=place("no_worker", "no worker is connected", None))
-    assert _line(Standing(alone)).endswith("no worker is connected, `asym worker` starts one")
+    assert line(Standing(alone)).endswith("no worker is connected, `asym worker` starts one")
 
 
 def place(code: str, reason: str, eta: float | None) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def place(code: str, reason: str, eta: float | None) -> dict[str, Any]:
 
 
 def test_an_ended_job_has_no_eta() -> None:
-    assert "ETA" not in _line(Standing(job(status="succeeded")))
+    assert "ETA" not in line(Standing(job(status="succeeded")))
 
 
 @pytest.mark.parametrize(

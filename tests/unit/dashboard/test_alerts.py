@@ -31,6 +31,8 @@ def test_the_thresholds_are_the_trainers():
     assert limits.truncated_fraction == alerts.TRUNCATED_FRACTION
     assert limits.mismatch_nats == alerts.MISMATCH_NATS
     assert limits.recovery_steps == alerts.RECOVERY_STEPS
+    assert limits.spike_factor == alerts.SPIKE_FACTOR
+    assert (limits.spike_median_of, limits.spike_least) == (alerts.SPIKE_MEDIAN_OF, alerts.SPIKE_LEAST)
     assert patience["entropy_collapse"] == patience["entropy_explosion"] == limits.entropy_steps
     assert (patience["no_gradient"], patience["reward_constant"]) == (limits.no_gradient_steps, limits.reward_steps)
 
@@ -42,6 +44,7 @@ CURVES = {
     "mostly_truncated": ("rollout/truncated_fraction", [0.1, 0.9, 0.1, 0.9, None, 0.1, 0.1, 0.1, 0.1, 0.1, 0.95]),
     "engine_mismatch": ("rollout/logprob_diff_mean", [0.001, 0.2, 0.2, 0.001]),
     "reward_constant": ("reward/std", [0.5, 0.5] + [0.0] * 12),
+    "gradient_spike": ("policy/grad_norm", [0.3, 0.4] * 4 + [9.0, 0.3, 9.0, None, 0.4] + [0.3] * 60 + [2.5, 2.3, 2.6]),
 }
 
 

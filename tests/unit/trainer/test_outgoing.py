@@ -8,9 +8,9 @@ from ipaddress import ip_address, ip_network
 import httpx
 import pytest
 
-from trainer.outgoing import AddressRefusedError, Outgoing, is_signed, sign
 from trainer.rewards import VerifierUnavailableError
 from trainer.rewards.http_endpoint import HttpEndpoint
+from trainer.spec.outgoing import AddressRefusedError, Doorman, Outgoing, is_signed, sign
 
 PUBLIC = "93.184.216.34"
 NOT_PUBLIC = [
@@ -23,7 +23,7 @@ METADATA = ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "::ffff:169.2
 
 def outgoing(*addresses, allowed=(), operators=False):
     networks = [ip_network(network) for network in allowed]
-    return Outgoing(networks, operators=operators, resolve=lambda host, port: addresses)
+    return Doorman(networks, operators=operators, resolve=lambda host, port: addresses)
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
@@ -67,7 +67,7 @@ def test_metadata_is_not_meant_by_anybody(address):
 def test_a_name_without_addresses_is_no_refusal():
     for resolve in (lambda host, port: [], lambda host, port: (_ for _ in ()).throw(OSError("no such name"))):
         with pytest.raises(httpx.ConnectError) as raised:
-            Outgoing(resolve=resolve).checked("nobody.example", 80)
+            Doorman(resolve=resolve).checked("nobody.example", 80)
         assert not isinstance(raised.value, AddressRefusedError)
 
 

@@ -84,7 +84,8 @@ def test_batching_does_not_change_the_samples(
     parts = generate(HfEngine(policy, max_batch_tokens=max_batch_tokens))
     assert tokens(parts) == tokens(whole)
     for a, b in zip(whole, parts, strict=True):
-        torch.testing.assert_close(torch.tensor(a.logprobs), torch.tensor(b.logprobs), rtol=0, atol=1e-5)
+        # Some ten float32 roundings; products of other shapes are added up in another order.
+        torch.testing.assert_close(torch.tensor(a.logprobs), torch.tensor(b.logprobs), rtol=1e-5, atol=1e-5)
 
 
 def test_a_sample_depends_on_no_other(policy: Policy) -> None:

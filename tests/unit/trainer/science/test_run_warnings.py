@@ -100,6 +100,22 @@ def test_rewards_that_differ_between_steps_are_not_constant() -> None:
     assert run(steps) == {}
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_gradient_far_over_its_usual_norm(restart: bool) -> None:
+    usual = [{"policy/grad_norm": 0.5}] * 10
+    assert run([*usual, {"policy/grad_norm": 4.1}], restart) == {11: ["gradient_spike"]}
+    assert run([*usual, {"policy/grad_norm": 4.0}], restart) == {}
+    assert run([*usual[1:], {"policy/grad_norm": 4.1}], restart) == {}, "too few to know what is usual"
+    # What was usual long ago is not: the norms of the last 50 steps count.
+    assert run([*usual, *[{"policy/grad_norm": 100.0}] * 60], restart) == {11: ["gradient_spike"]}
+
+
+def test_a_checkpoint_from_before_gradients_were_looked_at() -> None:
+    old = WarningState().to_dict()
+    del old["norms"]
+    assert WarningState.from_dict(old) == WarningState()
+
+
 def test_several_at_once() -> None:
     assert run([{}] * 5 + [TRUNCATED | MISMATCH]) == {6: ["mostly_truncated", "engine_mismatch"]}
 

@@ -1,5 +1,7 @@
 """Calls to addresses outside: to where they may go, and signed, so that the other side knows whose they are.
 
+A run's http verifiers call through it, and the API's webhooks (which are signed in their own way, store.webhooks).
+
 A host's name is resolved here, once for a connection; every address that it has must be a public one, or of a network
 that the operator allows, and the connection is made to the very address that was checked. So a name that is changed
 between the check and the call (DNS rebinding) leads nowhere else. What the operator has written out himself, an IP
@@ -17,6 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+import anyio
+import anyio.to_thread
 import httpx
 
 Address = IPv4Address | IPv6Address
@@ -39,8 +43,8 @@ class AddressRefusedError(httpx.ConnectError):
     """The operator does not allow calls to where this leads."""
 
 
-class Outgoing(httpx.BaseTransport):
-    """A transport for httpx.Client that connects to checked addresses only.
+class Doorman:
+    """Says to which address a call to a host is made, or that it is not.
 
     allowed: networks beyond the public ones. operators: whether the URLs are the operator's own, who may then name
     addresses of any network (but for the metadata ones) by writing them out.
@@ -52,23 +56,6 @@ class Outgoing(httpx.BaseTransport):
         self._allowed = tuple(allowed)
         self._operators = operators
         self._resolve = resolve or _resolve
-        self._inner = httpx.HTTPTransport(trust_env=False)
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        host = request.url.host
-        address = self.checked(host, request.url.port or (443 if request.url.scheme == "https" else 80))
-        # The name stays where it matters: in the Host header, which is set already, and in the certificate's check.
-        pinned = httpx.Request(
-            request.method,
-            request.url.copy_with(host=str(address)),
-            headers=request.headers,
-            stream=request.stream,
-            extensions={**request.extensions, "sni_hostname": host},
-        )
-        return self._inner.handle_request(pinned)
-
-    def close(self) -> None:
-        self._inner.close()
 
     def checked(self, host: str, port: int) -> Address:
         """An address of the host to connect to. AddressRefusedError unless all that it has are allowed."""
@@ -95,6 +82,72 @@ class Outgoing(httpx.BaseTransport):
         if any(address in network for network in _METADATA) or address.is_multicast or address.is_unspecified:
             return False
         return written_out or address.is_global
+
+
+class Outgoing(httpx.BaseTransport):
+    """A transport for httpx.Client that connects to checked addresses only. Arguments: `Doorman`'s."""
+
+    def __init__(
+        self, allowed: Sequence[Network] = (), *, operators: bool = False, resolve: Resolve | None = None
+    ) -> None:
+        self._doorman = Doorman(allowed, operators=operators, resolve=resolve)
+        self._inner = httpx.HTTPTransport(trust_env=False)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        address = self._doorman.checked(request.url.host, _port(request.url))
+        return self._inner.handle_request(_pinned(request, address, request.stream))
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class AsyncOutgoing(httpx.AsyncBaseTransport):
+    """The same for httpx.AsyncClient. Names are resolved in threads, which `lookups` may bound."""
+
+    def __init__(
+        self,
+        allowed: Sequence[Network] = (),
+        *,
+        operators: bool = False,
+        resolve: Resolve | None = None,
+        lookups: anyio.CapacityLimiter | None = None,
+    ) -> None:
+        self._doorman = Doorman(allowed, operators=operators, resolve=resolve)
+        self._lookups = lookups
+        # No connection is used twice: two names may lead to one address, and a certificate was checked for one of them.
+        self._inner = httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        # A look-up that nobody waits for any more is left behind: the system's resolver cannot be told to stop.
+        address = await anyio.to_thread.run_sync(
+            self._doorman.checked,
+            request.url.host,
+            _port(request.url),
+            abandon_on_cancel=True,
+            limiter=self._lookups,
+        )
+        return await self._inner.handle_async_request(_pinned(request, address, request.stream))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _pinned(
+    request: httpx.Request, address: Address, stream: httpx.SyncByteStream | httpx.AsyncByteStream
+) -> httpx.Request:
+    """The request, to this address. The name stays where it matters: in the Host header, which is set already, and in
+    the certificate's check."""
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=str(address)),
+        headers=request.headers,
+        stream=stream,
+        extensions={**request.extensions, "sni_hostname": request.url.host},
+    )
 
 
 def sign(body: bytes, secret: str, now: float | None = None) -> str:

@@ -1,16 +1,16 @@
 """A job's events and log as they come: server-sent events, taken up where they broke off until the job has ended."""
 
 import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from httpx_sse import EventSource, ServerSentEvent
 
-from client.errors import AsymError, Unreachable
+from client._async.transport import AsyncTransport
+from client.errors import AsymError
 from client.results import JobEvent, LogLine, MetricRow, MetricsTakenBack
-from client.transport import PASSING, Transport
+from client.retries import is_passing
 
 SILENCE_SECONDS = 60.0
 """Without even a keep-alive for so long, the connection counts as dead."""
@@ -20,40 +20,43 @@ PATIENCE_SECONDS = 60.0
 """How long the API may stay away before the stream gives up."""
 
 
-def stream_events(transport: Transport, job_id: str, after: int) -> Iterator[JobEvent]:
+async def stream_events(transport: AsyncTransport, job_id: str, after: int) -> AsyncIterator[JobEvent]:
     """Yield the job's events with ids above `after`, each once, in order; end when the job has ended and all is told.
 
     AsymError when the job is not there; Unreachable when the API stays away for a minute.
     """
-    return (told for _, _, told in _stream(transport, f"/jobs/{job_id}/events", str(after)))
+    async for _, _, told in _stream(transport, f"/jobs/{job_id}/events", str(after)):
+        yield told
 
 
-def stream_logs(transport: Transport, job_id: str, after: int) -> Iterator[LogLine]:
+async def stream_logs(transport: AsyncTransport, job_id: str, after: int) -> AsyncIterator[LogLine]:
     """The same for the lines of its log."""
-    return (told for _, _, told in _stream(transport, f"/jobs/{job_id}/logs", str(after)))
+    async for _, _, told in _stream(transport, f"/jobs/{job_id}/logs", str(after)):
+        yield told
 
 
-def stream_metrics(
-    transport: Transport, job_id: str, keys: str | None, since: str | None
-) -> Iterator[MetricRow | MetricsTakenBack]:
+async def stream_metrics(
+    transport: AsyncTransport, job_id: str, keys: str | None, since: str | None
+) -> AsyncIterator[MetricRow | MetricsTakenBack]:
     """Yield what was written of the job's metrics after the cursor `since`, or from now on, until the job has ended."""
-    for kind, cursor, told in _stream(transport, f"/jobs/{job_id}/metrics", since, {"keys": keys}):
+    async for kind, cursor, told in _stream(transport, f"/jobs/{job_id}/metrics", since, {"keys": keys}):
         if kind != "start":  # which has a cursor alone
             yield cast(MetricRow | MetricsTakenBack, {**told, "cursor": cursor})
 
 
-def _stream(
-    transport: Transport, path: str, last: str | None, params: Mapping[str, str | None] | None = None
-) -> Iterator[tuple[str, str, Any]]:
+async def _stream(
+    transport: AsyncTransport, path: str, last: str | None, params: Mapping[str, str | None] | None = None
+) -> AsyncIterator[tuple[str, str, Any]]:
     """(event, id, decoded data) of every message behind the one with the id `last`.
 
     AsymError when the job is not there; Unreachable when the API stays away for a minute.
     """
+    clock = transport.clock
     away_since: float | None = None
     while True:
         try:
-            with _connection(transport, path, last, params) as messages:
-                for message in messages:
+            async with _connection(transport, path, last, params) as messages:
+                async for message in messages:
                     away_since = None
                     if message.event == "end":
                         return
@@ -62,20 +65,21 @@ def _stream(
                     last = message.id
                     yield message.event, last, json.loads(message.data)
         except AsymError as error:
-            if not (isinstance(error, Unreachable) or error.status in PASSING):
+            if not is_passing(error):
                 raise
-            away_since = away_since or time.monotonic()
-            if time.monotonic() - away_since > PATIENCE_SECONDS:
+            away_since = away_since or clock.monotonic()
+            if clock.monotonic() - away_since > PATIENCE_SECONDS:
                 raise
-        time.sleep(RECONNECT_SECONDS)
+            await clock.sleep(min(error.retry_after or 0.0, PATIENCE_SECONDS))
+        await clock.sleep(RECONNECT_SECONDS)
 
 
-@contextmanager
-def _connection(
-    transport: Transport, path: str, last: str | None, params: Mapping[str, str | None] | None
-) -> Iterator[Iterator[ServerSentEvent]]:
+@asynccontextmanager
+async def _connection(
+    transport: AsyncTransport, path: str, last: str | None, params: Mapping[str, str | None] | None
+) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
     headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
     if last is not None:
         headers["Last-Event-ID"] = last
-    with transport.stream(path, headers=headers, params=params, read_timeout=SILENCE_SECONDS) as response:
-        yield EventSource(response).iter_sse()
+    async with transport.stream(path, headers=headers, params=params, read_timeout=SILENCE_SECONDS) as response:
+        yield EventSource(response).aiter_sse()
