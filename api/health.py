@@ -28,12 +28,14 @@ async def healthz() -> Health:
     responses={503: {"description": "The database does not answer, or is not migrated.", "content": problem_content()}},
 )
 def readyz(state: State) -> Health:
-    """The process can do its work: the database answers, and has the schema that this version needs.
+    """The process can do its work: the database answers, and has the schema that this version needs, or a newer one
+    that serves it.
 
     A broker that is away delays jobs and stops nothing.
     """
     with state.database.transaction() as session:
-        found = schema.current(session.connection())
-    if found != state.schema_version:
-        raise Problem(503, "unavailable", f"the database has schema {found}, not {state.schema_version}: migrate it")
+        try:
+            schema.check(session.connection(), state.schema_version)
+        except schema.Unfit as error:
+            raise Problem(503, "unavailable", str(error)) from error
     return Health()

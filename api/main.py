@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     state = ApiState(settings or Settings.from_environment())
     app = FastAPI(
         title="Asym",
-        version=version("asym-platform"),
+        version=version("asym-core"),
         lifespan=_lifespan,
         generate_unique_id_function=openapi.operation_id,
     )

@@ -10,6 +10,7 @@ INSTRUMENTS = {
     "machine": "bench.machine",
     "claims": "bench.claims",
     "recovery": "bench.recovery",
+    "load": "bench.load",
     "api": "bench.api.driver",
     "dashboard": "bench.dashboard.driver",
 }

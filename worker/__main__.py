@@ -42,6 +42,7 @@ def main() -> int:
     arguments = _arguments()
     # Celery is chatty about what is normal here; what it warns of stays.
     logging.getLogger("celery").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         settings = Settings.from_environment()
         logs.set_up(settings.log_format)
@@ -68,7 +69,7 @@ def main() -> int:
             name=arguments.name or f"{host}-{os.getpid()}",
             host=host,
             pid=os.getpid(),
-            version=importlib.metadata.version("asym-platform"),
+            version=importlib.metadata.version("asym-core"),
             devices=describe_gpus(gpus),
             labels=labels,
         ),

@@ -24,7 +24,7 @@ from worker.held_job import HeldJob
 from worker.lease import LeaseKeeper
 from worker.orders import OrderFeed
 from worker.outage import UNREACHABLE
-from worker.preparation import BadJobError, Launch, MissingFileError
+from worker.preparation import BadJobError, Launch, MissingFileError, TooNewError
 from worker.process import TrainerProcess
 from worker.recorder import Recorder
 from worker.retention import delete_superseded
@@ -89,6 +89,8 @@ class Attempt:
         left = job.claim.seconds_left
         self._time_up_at = None if left is None else claimed_at + left
         """When the job's max_runtime is used up, on time.monotonic()."""
+        self.too_new = False
+        """The job was given back because this version does not understand it."""
         self._draining = False
         self._given_up = False
         self._stop = Stop.NO
@@ -160,6 +162,11 @@ class Attempt:
             failure = error.failure
             log.warning("%s: cannot be run: %s", self.job, failure.message)
             return self._insist(lambda: self.job.fail(failure))
+        except TooNewError as error:
+            # No fault of the job, nor a crash: a worker that has been upgraded takes it.
+            log.error("%s: given back, it needs a newer worker: %s", self.job, error)
+            self.too_new = True
+            return self._insist(lambda: self.job.release(crashed=False, evidence=[]))
         except (MissingFileError, UnsafePath, OSError) as error:
             if isinstance(error, OSError) and error.errno in STORAGE_FULL:
                 reason = f"the trainer could not be started: {error}"

@@ -5,52 +5,32 @@ Reads only, unless --delete-orphans is given. Exit status: 0 nothing is wrong (t
 """
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import asdict
 
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from store import doorbell, orphans, schema, workers
+from store import doorbell, keys, orphans, schema, workers
 from store.artifacts import Artifacts
 from store.database import Database
 from store.embedded.running import with_running_servers
 from store.errors import SettingsError
 from store.models import Job
-from store.settings import GIB, Settings
+from store.secret import server_secret
+from store.settings import Settings
 from store.status import LEASED, JobStatus
-from worker.slots import visible_gpus
+from worker import machine
+from worker.finding import Check, Finding, size
 
-Level = Literal["ok", "warning", "wrong"]
-
-LOW_DISK_BYTES = 5 * GIB
 CLOCK_SECONDS = 2.0
 """How far clocks may be apart before it is worth a word. Leases go by the database's clock alone."""
 OVERDUE_LEASES = 3
-PACKAGES = ("torch", "transformers", "vllm", "peft", "celery", "sqlalchemy", "fastapi", "streamlit")
-
-
-@dataclass(frozen=True)
-class Finding:
-    level: Level
-    about: str
-    message: str
-    advice: str = ""
-    """What to do."""
-
-
-Check = Iterator[Finding]
 
 
 class Doctor:
@@ -63,49 +43,9 @@ class Doctor:
         self._artifacts = Artifacts(settings.artifacts)
 
     def findings(self) -> Check:
-        yield from self._versions()
-        yield from self._gpus()
-        yield from self._disk()
+        yield from machine.look(self._settings)
         yield from self._broker()
         yield from self._database()
-
-    def _versions(self) -> Check:
-        found = []
-        for package in PACKAGES:
-            try:
-                found.append(f"{package} {importlib.metadata.version(package)}")
-            except importlib.metadata.PackageNotFoundError:
-                continue
-        ours = importlib.metadata.version("asym-platform")
-        yield Finding("ok", "versions", f"asym {ours}, Python {platform.python_version()}, {', '.join(found)}")
-        if not any(each.startswith("torch ") for each in found):
-            yield Finding(
-                "warning",
-                "versions",
-                "torch is not installed here",
-                "workers need pip install 'asym-platform[trainer]'",
-            )
-
-    def _gpus(self) -> Check:
-        gpus = visible_gpus(os.environ)
-        shown = f"{len(gpus)} visible: {', '.join(gpus)}" if gpus else "none visible; jobs run on the CPU here"
-        yield Finding("ok", "gpus", shown)
-
-    def _disk(self) -> Check:
-        for about, folder in (("home", self._settings.home), ("artifacts", self._settings.artifacts)):
-            place = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
-            free = shutil.disk_usage(place).free
-            if not os.access(place, os.W_OK):
-                yield Finding("wrong", about, f"{place} cannot be written to", "give it to the user Asym runs as")
-            elif free < LOW_DISK_BYTES:
-                yield Finding(
-                    "warning",
-                    about,
-                    f"{folder}: only {_size(free)} free",
-                    "delete jobs or data sets that are not needed; jobs pause when a checkpoint does not fit",
-                )
-            else:
-                yield Finding("ok", about, f"{folder}: {_size(free)} free")
 
     def _broker(self) -> Check:
         url = self._settings.broker_url
@@ -129,8 +69,9 @@ class Doctor:
             with database.transaction() as session:
                 schema_found = self._schema(session)
                 yield schema_found
-                if schema_found.level == "ok":
+                if schema_found.level != "wrong":
                     yield from self._clock(session)
+                    yield from self._keys(session)
                     yield from self._workers(session)
                     yield from self._jobs(session)
                     yield from self._files(session)
@@ -143,14 +84,16 @@ class Doctor:
     def _schema(self, session: Session) -> Finding:
         version = session.scalar(text("SHOW server_version"))
         current, head = schema.current(session.connection()), schema.head()
-        if current == head:
-            return Finding("ok", "database", f"PostgreSQL {version}, schema {current}")
-        return Finding(
-            "wrong",
-            "database",
-            f"PostgreSQL {version} has schema {current or 'none'}; this program needs {head}",
-            "run `asym migrate`" if current is None or current < head else "update this installation of Asym",
-        )
+        try:
+            schema.check(session.connection())
+        except schema.Unfit as error:
+            older = current is None or current < head
+            advice = "run `asym migrate`" if older else "update this installation of Asym"
+            return Finding("wrong", "database", f"PostgreSQL {version}: {error}", advice)
+        if current != head:
+            message = f"PostgreSQL {version}, schema {current}, which still serves this program of {head}"
+            return Finding("warning", "database", message, "finish the upgrade: update this installation of Asym")
+        return Finding("ok", "database", f"PostgreSQL {version}, schema {current}")
 
     def _clock(self, session: Session) -> Check:
         before = time.time()
@@ -165,6 +108,24 @@ class Doctor:
             )
         else:
             yield Finding("ok", "clock", f"{apart:+.3f} s from the database's")
+
+    def _keys(self, session: Session) -> Check:
+        """Whether this machine's secret opens them; a machine without one has no API."""
+        if self._settings.secret is None and not self._settings.secret_file.exists():
+            return
+        try:
+            lost = keys.made_with_other_secrets(session, server_secret(self._settings))
+        except SettingsError as error:
+            yield Finding("wrong", "keys", str(error), "the API does not start with it")
+            return
+        if lost:
+            yield Finding(
+                "wrong",
+                "keys",
+                f"{lost} open nothing: they were made with another secret than the one of here (ASYM_SECRET, or "
+                f"{self._settings.secret_file})",
+                "put the right one back from the backup, or make new keys",
+            )
 
     def _workers(self, session: Session) -> Check:
         alive = workers.list_all(session)
@@ -194,6 +155,9 @@ class Doctor:
                 f"{', '.join(overdue)}: the lease ran out long ago and nobody has taken the job back",
                 "the API and every worker sweep; is one of them running, and not stuck?",
             )
+        held = session.scalar(select(func.count()).select_from(Job).where(Job.status.in_(LEASED)))
+        if held and not overdue:
+            yield Finding("ok", "leases", f"{held} held, none of them overdue")
         counted = dict(
             session.execute(select(Job.status, func.count()).where(Job.deleted_at.is_(None)).group_by(Job.status)).all()
         )
@@ -213,9 +177,9 @@ class Doctor:
             )
         found = list(orphans.orphan_files(session, self._artifacts))
         for orphan in found:
-            yield Finding("warning", "orphan", f"{orphan.path} ({_size(orphan.bytes)}): {orphan.why}")
+            yield Finding("warning", "orphan", f"{orphan.path} ({size(orphan.bytes)}): {orphan.why}")
         if found:
-            total = _size(sum(orphan.bytes for orphan in found))
+            total = size(sum(orphan.bytes for orphan in found))
             if self._delete_orphans:
                 yield self._deleted(session, found, total)
             else:
@@ -260,14 +224,6 @@ def main(argv: list[str] | None = None, out: Callable[[str], object] = print) ->
     if arguments.json:
         out(json.dumps([asdict(finding) for finding in findings], indent=1))
     return int(any(finding.level == "wrong" for finding in findings))
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 if __name__ == "__main__":

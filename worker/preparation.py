@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from store import checkpoints, datasets
+from store import checkpoints, datasets, schema
 from store.artifacts import Artifacts
 from store.database import Database
 from store.errors import NotFound
@@ -32,6 +32,10 @@ class BadJobError(Exception):
     def __init__(self, code: str, message: str, evidence: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.failure = Failed(time=time.time(), kind="user", code=code, message=message, evidence=list(evidence))
+
+
+class TooNewError(Exception):
+    """The job was made by a newer version of the platform and says what this worker does not understand."""
 
 
 class MissingFileError(Exception):
@@ -64,13 +68,17 @@ class Preparation:
         return Spool(self.settings.spool_folder, self.settings.spool_bytes)
 
     def prepare(self, claim: Claim, gpus: Sequence[str]) -> Launch:
-        """Make the run directory and find every file. BadJobError, MissingFileError, OSError or a database error."""
+        """Make the run directory and find every file. BadJobError, TooNewError, MissingFileError, OSError or a database
+        error."""
         if claim.kind == "serve":
             return self._prepare_sampler(claim, gpus)
         try:
             spec = JobSpec.model_validate(claim.spec)
         except ValidationError as error:
             lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+            with self.database.transaction() as session:
+                if (schema.current(session.connection()) or "") > schema.head():
+                    raise TooNewError("; ".join(lines)) from error
             raise BadJobError("bad_spec", "this version of the platform cannot read the stored spec", lines) from error
         run_dir = self._run_dir(claim)
         spec_file = run_dir / "spec.yaml"

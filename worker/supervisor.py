@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from store import leases, logs, sweeper, tracing, workers
+from store import leases, logs, schema, sweeper, tracing, workers
 from store.database import Database
 from store.errors import NotFound
 from store.leases import Claim
@@ -80,10 +80,13 @@ class Supervisor:
         self._measured = measured or Measured()
         self._wake = threading.Event()
         self._draining = threading.Event()
+        self._outdated = threading.Event()
         self._running: dict[Attempt, threading.Thread] = {}
         self._lock = threading.Lock()
         self._worker_id: str | None = None
         self._reachable = True
+        self._unfit: str | None = None
+        """Why this program cannot work with the database, as last said."""
         self._heard_at = time.monotonic()
         self._sweep_after = 0.0
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -161,6 +164,11 @@ class Supervisor:
                 if not self._reachable:
                     log.warning("database reachable again")
                 self._reachable = True
+            except schema.Unfit as error:
+                # Not the end: during an upgrade it is a matter of order, and whoever migrates need not start us again.
+                if self._unfit != str(error):
+                    log.error("taking no jobs: %s", error)
+                self._unfit = str(error)
             except SQLAlchemyError as error:
                 # Whatever it is: a worker that runs jobs must not end because it cannot claim another.
                 if self._reachable:
@@ -178,6 +186,7 @@ class Supervisor:
         except NotFound:
             log.warning("this worker's row is gone, registering again")
         with self._database.transaction() as session:
+            schema.check(session.connection())
             me = self._registration
             self._worker_id = workers.register(
                 session,
@@ -213,7 +222,7 @@ class Supervisor:
     def _claim(self) -> bool:
         """Claim one job and start it. False when nothing fits."""
         free_gpus, free_cpu_slots = self._slots.free_gpus, self._slots.free_cpu_slots
-        if self._worker_id is None or not (free_gpus or free_cpu_slots):
+        if self._worker_id is None or self._outdated.is_set() or not (free_gpus or free_cpu_slots):
             return False
         claimed_at, asked_at = time.monotonic(), time.time()
         with self._database.statements() as session:
@@ -266,6 +275,11 @@ class Supervisor:
                     span.set_attribute("asym.status", status or LOST)
             self._measured.attempts.labels(LOST if status is None else status.value).inc()
             self._slots.give_back(share)
+            if attempt.too_new and not self._outdated.is_set():
+                # It would claim the same job again at once. What it runs goes on.
+                log.error("taking no more jobs: this worker is older than the database and its jobs; update it")
+                self._outdated.set()
+                self._tell("that it takes no more jobs", workers.drain)
             self._wake.set()
             if status is JobStatus.QUEUED:
                 self._ring()

@@ -50,7 +50,7 @@ class Deliverer:
     def __init__(self, state: ApiState, *, resolve: Resolve | None = None) -> None:
         self._state = state
         self._resolve = resolve
-        self._agent = f"Asym-Webhooks/{version('asym-platform')}"
+        self._agent = f"Asym-Webhooks/{version('asym-core')}"
         # Of its own: requests wait for neither of these, nor they for requests.
         self._threads = CapacityLimiter(2)
         self._lookups = CapacityLimiter(AT_ONCE)

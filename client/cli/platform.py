@@ -1,4 +1,4 @@
-"""`asym up` and `asym demo`, and the platform's parts one by one: `asym api|worker|dashboard|migrate|doctor|teams`."""
+"""`asym up` and `asym demo`, the platform's parts one by one, and what an operator does about them."""
 
 import os
 import signal
@@ -37,6 +37,8 @@ def register(app: typer.Typer) -> None:
     for name, module, extras, summary in (
         ("migrate", "store.migrate", ("store",), "Bring the database to this version's schema"),
         ("doctor", "worker.doctor", ("worker",), "Look at every part of the platform and say what is wrong"),
+        ("backup", "store.backup", ("store",), "Back the whole platform up into a new folder, while it runs"),
+        ("restore", "store.backup.restoring", ("store",), "Bring a backup back into an empty home"),
         ("teams", "store.teams", ("store",), "For the operator: list and create teams, set their limits"),
     ):
         app.command(name, help=f"{summary} (python -m {module}).", context_settings=PASSING)(_tool(module, extras))
@@ -124,4 +126,4 @@ def _tool(module: str, extras: tuple[str, ...]) -> Callable[[typer.Context, bool
 
 def _become(module: str, extras: tuple[str, ...], arguments: list[str]) -> NoReturn:
     require(*extras)
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 (no shell is wanted)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606 (no shell is wanted)

@@ -39,7 +39,7 @@ def train(
     require("trainer")
     for reference in data_references(read_spec(spec)):
         file_of(reference, spec)  # a missing file is said before torch takes its seconds to load
-    argv = [sys.executable, "-m", "trainer", str(spec)]
+    argv = [sys.executable, "-P", "-m", "trainer", str(spec)]
     argv += ["--run-dir", str(run_dir)] if run_dir is not None else []
     argv += ["--resume", resume] if resume is not None else []
     argv += [part for pair in http_verifier or [] for part in ("--http-verifier", pair)]
@@ -53,7 +53,7 @@ def evaluate(context: typer.Context, as_json: AsJsonLines = False) -> None:
     A table on a terminal; else, or with --json, one JSON object for each benchmark.
     """
     require("trainer")
-    argv = [sys.executable, "-m", "trainer.eval_checkpoint", *context.args]
+    argv = [sys.executable, "-P", "-m", "trainer.eval_checkpoint", *context.args]
     if {"-h", "--help"} & set(context.args):
         typer.echo(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
         return

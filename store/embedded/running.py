@@ -12,7 +12,7 @@ def with_running_servers(settings: Settings) -> Settings:
     """The settings, with the embedded servers of their home where they name none of their own and those run."""
     if settings.database_url is not None and settings.broker_url is not None:
         return settings
-    if not _running(settings.home):
+    if not running(settings.home):
         return settings
     # Here, for an installation without the extra `embedded` has neither of them.
     from store.embedded.postgres import Postgres
@@ -29,7 +29,8 @@ def with_running_servers(settings: Settings) -> Settings:
     )
 
 
-def _running(home: Path) -> bool:
+def running(home: Path) -> bool:
+    """Whether the embedded servers of this home run."""
     try:
         file = (home / "embedded.lock").open("r+")
     except FileNotFoundError:

@@ -17,6 +17,6 @@ def test_it_is_valid_and_about_this_version() -> None:
     validator = jsonschema.validators.validator_for(json.loads(SCHEMA.read_text()))(json.loads(SCHEMA.read_text()))
     assert [error.message for error in validator.iter_errors(citation)] == []
     assert [error.message for error in validator.iter_errors({**citation, "licence": "x"})]
-    assert citation["version"] == importlib.metadata.version("asym-platform")
+    assert citation["version"] == importlib.metadata.version("asym-core")
     (paper,) = citation["references"]
     assert paper["identifiers"][0]["value"] == "arXiv:2604.04894"

@@ -117,9 +117,9 @@ class TestEstimator:
 
     def test_verl_finds_the_estimator_by_its_entry_point(self, verl_module, tmp_path: Path) -> None:
         verl_module("verl")
-        info = tmp_path / "asym_platform_as_installed-0.dist-info"
+        info = tmp_path / "asym_core_as_installed-0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: asym-platform-as-installed\nVersion: 0\n")
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: asym-core-as-installed\nVersion: 0\n")
         root = Path(__file__).parents[2]
         [(name, module)] = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"][
             "verl.plugins"

@@ -21,7 +21,7 @@ def load() -> Verifier:
         from reasoning_gym.factory import DATASETS
         from reasoning_gym.utils import extract_answer
     except ImportError as error:
-        missing = f"reasoning_gym cannot be imported ({error}); install asym-platform[reasoning-gym]"
+        missing = f"reasoning_gym cannot be imported ({error}); install asym-core[reasoning-gym]"
 
         def refuse(_request: Request) -> float:
             raise UnusableVerifierError(missing)

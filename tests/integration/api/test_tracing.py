@@ -117,4 +117,4 @@ def test_without_the_packages_it_is_said_and_nothing_breaks(monkeypatch, caplog)
     monkeypatch.setattr(tracing, "_NEEDED", ("no_such_package.sdk",))
     assert tracing.start("asym-test") is False
     assert not tracing.is_on()
-    assert "asym-platform[otel]" in caplog.text
+    assert "asym-core[otel]" in caplog.text

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from store import jobs
+from store.artifacts import Artifacts
 from store.database import Database
 from worker.preparation import Preparation
 from worker.supervisor import Registration, Supervisor
@@ -18,7 +19,7 @@ LEASE_SECONDS = 3.0
 
 
 @pytest.fixture
-def start_worker(settings, artifacts, database_url):
+def start_worker(settings, database_url):
     """start_worker(name="one", trainer=SCRIPTED, **options): a running Supervisor; killed at the end of the test."""
     started = []
 
@@ -32,13 +33,16 @@ def start_worker(settings, artifacts, database_url):
         drain_seconds=20.0,
         silence_seconds=900.0,
         labels=(),
+        home_settings=None,
         measured=None,
     ):
         database = Database(url, pool_size=8)
-        changed = settings.model_copy(update={"silence_seconds": silence_seconds})
+        changed = (home_settings or settings).model_copy(update={"silence_seconds": silence_seconds})
         supervisor = Supervisor(
             database,
-            Preparation(changed, artifacts, database, os.environ | {"ASYM_DATABASE_URL": url}, trainer),
+            Preparation(
+                changed, Artifacts(changed.artifacts), database, os.environ | {"ASYM_DATABASE_URL": url}, trainer
+            ),
             Registration(name=name, host="here", pid=os.getpid(), version="0", labels=labels),
             gpus=gpus,
             cpu_slots=cpu_slots,

@@ -5,6 +5,7 @@ decides how far it gets. Its checkpoints hold only the step's number.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import signal
@@ -42,11 +43,13 @@ def say(event):
 def checkpoint(step):
     folder = arguments.run_dir / "checkpoints" / str(step)
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(str(step))
+    (folder / "state").write_text(str(step))
+    state = {"bytes": len(str(step)), "sha256": hashlib.sha256(str(step).encode()).hexdigest()}
+    manifest = json.dumps({"format": 1, "step": step, "files": {"state": state}})
+    (folder / "manifest.json").write_text(manifest)
+    sha256 = hashlib.sha256(manifest.encode()).hexdigest()
     say(
-        Checkpoint(
-            time=time.time(), step=step, path=f"checkpoints/{step}", manifest_sha256="0" * 64, bytes=1, score=None
-        )
+        Checkpoint(time=time.time(), step=step, path=f"checkpoints/{step}", manifest_sha256=sha256, bytes=1, score=None)
     )
 
 
@@ -73,7 +76,7 @@ def train_step(step):
 
 
 def main():
-    first = 0 if arguments.resume is None else int((arguments.resume / "manifest.json").read_text())
+    first = 0 if arguments.resume is None else int((arguments.resume / "state").read_text())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if behaviour == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

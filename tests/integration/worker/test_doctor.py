@@ -1,18 +1,22 @@
 """The doctor finds what was broken on purpose, says what to do, and touches nothing unless it is told to."""
 
+import importlib.metadata
 import json
 import os
+import socket
 import threading
 import time
 
 import pytest
 from sqlalchemy import text, update
 
-from store import leases, workers
+from store import keys, leases, workers
+from store.access import Role
 from store.models import Dataset, Job
+from store.secret import server_secret
 from store.status import JobStatus
 from trainer.spec import events
-from worker import doctor
+from worker import doctor, machine
 from worker.tidying import tidy
 
 
@@ -174,3 +178,97 @@ def test_without_servers_it_says_what_to_start(examine, monkeypatch):
     assert status == 1
     assert [finding["about"] for finding in of(findings, "wrong")] == ["broker", "database"]
     assert all("asym up" in finding["advice"] for finding in of(findings, "wrong"))
+
+
+def told(findings, about):
+    return [
+        (finding["level"], finding["message"], finding["advice"]) for finding in findings if finding["about"] == about
+    ]
+
+
+def test_files_that_open_the_platform_are_for_their_owner_only(examine, settings):
+    server_secret(settings)
+    assert told(examine()[1], "secrets") == [("ok", f"secret in {settings.home}: for this user only", "")]
+    settings.secret_file.chmod(0o644)
+    status, findings = examine()
+    assert status == 1
+    ((level, message, advice),) = told(findings, "secrets")
+    assert (level, message) == ("wrong", f"{settings.secret_file} may be read by others (mode 644)")
+    assert advice.startswith(f"chmod 600 {settings.secret_file}")
+
+
+def test_keys_of_another_secret_are_wrong(examine, settings, database, make_key):
+    with database.transaction() as session:
+        keys.create(session, make_key().identity.team_id, "k", Role.ADMIN, secret=server_secret(settings))
+    assert told(examine()[1], "keys") == []
+    settings.secret_file.write_text("f" * 64)
+    ((level, message, _),) = told(examine()[1], "keys")
+    assert (level, message.partition(":")[0]) == ("wrong", "1 open nothing")
+
+
+def test_packages_that_are_not_what_this_version_is_made_for(examine, monkeypatch):
+    assert [level for level, _, _ in told(examine()[1], "versions")] == ["ok"]
+    needs = ['celery<5,>=4; extra == "store"', "httpx>=0.1", 'numpy<1; extra == "verl"']
+    monkeypatch.setattr("importlib.metadata.requires", lambda _: needs)
+    celery = importlib.metadata.version("celery")
+    assert told(examine()[1], "versions")[1:] == [
+        (
+            "warning",
+            f"celery {celery} is installed; this version of Asym is made for <5,>=4",
+            "pip install 'celery<5,>=4'",
+        )
+    ]
+
+
+def test_gpus_that_torch_cannot_use(examine, monkeypatch):
+    version = machine._version
+    monkeypatch.setattr(machine, "_version", lambda name: "2.13.0+cpu" if name == "torch" else version(name))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    ((level, message, advice),) = told(examine()[1], "gpus")
+    assert (level, "2 visible, but torch 2.13.0+cpu" in message) == ("warning", True)
+    assert "CUDA build" in advice
+
+
+def test_addresses_that_nobody_answers_at(examine, settings, free_port):
+    api, dashboard = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    settings.credentials_file.write_text(json.dumps({"api_url": api, "api_key": "k", "dashboard_url": dashboard}))
+    settings.credentials_file.chmod(0o600)
+    found = told(examine()[1], "ports")
+    assert [(level, advice) for level, _, advice in found] == [
+        ("warning", "is `asym api` running?"),
+        ("warning", "is `asym dashboard` running?"),
+    ]
+    assert f"the API does not answer at {api}/readyz" in found[0][1]
+
+
+def test_a_usual_port_that_is_taken_before_the_platform_is_up(examine, monkeypatch):
+    for variable in ("ASYM_DATABASE_URL", "ASYM_BROKER_URL"):
+        monkeypatch.delenv(variable)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(machine, "DEFAULT_PORTS", {"API": taken.getsockname()[1]})
+        ((level, _, advice),) = told(examine()[1], "ports")
+    assert (level, advice) == ("warning", "asym up --api-port ANOTHER")
+
+
+def test_a_sandbox_that_is_not_there(examine, monkeypatch, tmp_path):
+    monkeypatch.setenv("ASYM_SANDBOX", "bubblewrap")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert told(examine()[1], "sandbox") == [
+        ("wrong", "ASYM_SANDBOX=bubblewrap, and there is no bwrap", "install the package bubblewrap")
+    ]
+    bwrap = tmp_path / "bwrap"
+    bwrap.write_text("#!/bin/sh\necho 'No permissions to create a new namespace' >&2\nexit 1\n")
+    bwrap.chmod(0o755)
+    ((level, message, advice),) = told(examine()[1], "sandbox")
+    assert (level, message.partition(": ")[2]) == ("wrong", "No permissions to create a new namespace")
+    assert "user namespaces" in advice
+
+
+def test_a_folder_of_models(examine, monkeypatch, tmp_path):
+    folder = tmp_path / "models"
+    monkeypatch.setenv("ASYM_MODELS_DIR", str(folder))
+    assert [level for level, _, _ in told(examine()[1], "models")] == ["ok", "wrong"]
+    (folder / "mine").mkdir(parents=True)
+    assert [level for level, _, _ in told(examine()[1], "models")] == ["ok", "warning"]
+    (folder / "mine" / "model.safetensors").touch()
+    assert told(examine()[1], "models")[1] == ("ok", f"path/NAME in {folder}: mine", "")

@@ -12,7 +12,9 @@ from client.cli import app, main, training
 from client.extras import MissingExtras, require
 from client.front import free_port
 
-COMMANDS = ["up", "demo", "api", "worker", "dashboard", "migrate", "doctor", "teams", "train", "eval", "submit"]
+PARTS = ["api", "worker", "dashboard", "migrate", "doctor", "backup", "restore", "teams"]
+"""Which answer --help themselves."""
+COMMANDS = ["up", "demo", *PARTS, "train", "eval", "submit"]
 COMMANDS += [
     "jobs",
     "edit",
@@ -73,9 +75,7 @@ def test_help_lists_every_command() -> None:
     assert listed == COMMANDS
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if c not in ("api", "worker", "dashboard", "migrate", "doctor", "teams")]
-)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in PARTS])
 def test_every_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
@@ -130,7 +130,7 @@ def test_missing_extras_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MissingExtras) as raised:
         require("api", "worker")
     assert "fastapi" in str(raised.value)
-    assert "pip install 'asym-platform[api]'" in str(raised.value)
+    assert "pip install 'asym-core[api]'" in str(raised.value)
 
 
 def test_a_part_gets_its_own_arguments_help_included() -> None:

@@ -91,5 +91,5 @@ def test_without_pandas_it_is_said_what_to_install(server: Server, asym: Asym, m
     server.answer(200, {"id": "job_1", "name": "x", "status": "running"})
     server.answer(200, METRICS)
     job = asym.get("job_1")
-    with pytest.raises(MissingExtras, match=r"pip install 'asym-platform\[pandas\]'"):
+    with pytest.raises(MissingExtras, match=r"pip install 'asym-core\[pandas\]'"):
         job.metrics()

@@ -25,7 +25,7 @@ print(json.dumps([[name for name in {_MODULES!r} if u.find_spec(name) is None], 
 _PLUGIN = "trainer.backends.verl.estimator"
 
 _INSTALL = (
-    "make a virtual environment with `pip install 'asym-platform[verl]'` and name its Python in ASYM_VERL_PYTHON "
+    "make a virtual environment with `pip install 'asym-core[verl]'` and name its Python in ASYM_VERL_PYTHON "
     "(--verl-python)"
 )
 

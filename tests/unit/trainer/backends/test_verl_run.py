@@ -164,7 +164,7 @@ def test_an_end_before_the_last_step_is_no_success(train):
     [
         ({"seed": 2**40, "optim": {"prompts_per_step": 2, "warmup_steps": 3}}, {}, "backend_verl_cannot",
          "optim.warmup_steps: .*; seed|seed: .*; optim.warmup_steps"),
-        ({}, {"lacks": ["ray", "vllm"]}, "verl_not_installed", r"lacks ray, vllm: .*asym-platform\[verl\]"),
+        ({}, {"lacks": ["ray", "vllm"]}, "verl_not_installed", r"lacks ray, vllm: .*asym-core\[verl\]"),
         ({}, {"version": "0.8.0"}, "verl_not_installed", "has verl 0.8.0"),
         ({"optim": {"prompts_per_step": 5}}, {}, "too_few_prompts", "4 usable prompts"),
         ({"model": {"id": "path/base"}}, {}, "backend_verl_cannot", "no chat template"),
