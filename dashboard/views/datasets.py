@@ -13,17 +13,19 @@ from dashboard.live import Feed
 
 SHOWN = 200
 ROWS = 20
+UPLOAD_WIDTH = 520
+"""Pixels, whatever is said of a file."""
 FORMATS = ["jsonl", "ndjson", "json", "csv", "tsv", "parquet"]
 
 Row = Mapping[str, Any]
 
 
 def show(api: Asym) -> None:
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        st.title("Data sets", width="content")
-        with st.popover("Upload a data set", icon=":material/upload:"):
-            upload(api, _choose)
     with live.api_trouble():
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.title("Data sets", width="content")
+            with st.popover("Upload a data set", icon=":material/upload:"):
+                upload(api, _choose)
         feed = Feed(api)
         found = feed.get("datasets", lambda api: list(api.datasets(limit=SHOWN)))
         feed.tell()
@@ -36,35 +38,52 @@ def show(api: Asym) -> None:
 
 
 def upload(api: Asym, then: Callable[[str], None]) -> None:
-    """Ask for a file and upload it. What is wrong with it is shown line by line; `then` gets the new data set's id."""
-    file = st.file_uploader("JSONL, CSV or Parquet", type=FORMATS)
-    with st.expander("Columns of other names"):
-        prompt = st.text_input("Column of the prompt", placeholder="found by itself", key="upload-prompt")
-        answer = st.text_input("Column of the answer", placeholder="found by itself", key="upload-answer")
-    if file is None or not st.button("Upload", type="primary", key="upload-data"):
-        return
-    columns = {name: column.strip() for name, column in (("prompt", prompt), ("answer", answer)) if column.strip()}
-    try:
-        dataset = api.upload_dataset(file, filename=file.name, columns=columns)
-    except Unreachable:
-        raise
-    except AsymError as error:
-        st.error(wording.inert(error.detail or error.title))
+    """Ask for a file and upload it. What is wrong with it is shown line by line; `then` gets the new data set's id.
+
+    A form of one width: nothing is asked of the server, and nothing moves, before Upload is pressed. Otherwise what was
+    typed last is sent as the button is pressed, what is shown below goes, the button with it, and the click is lost.
+    """
+    with st.container(width=UPLOAD_WIDTH):
+        with st.form("upload", border=False, enter_to_submit=False):
+            file = st.file_uploader("JSONL, CSV or Parquet", type=FORMATS)
+            with st.expander("Columns of other names"):
+                prompt = st.text_input("Column of the prompt", placeholder="found by itself", key="upload-prompt")
+                answer = st.text_input("Column of the answer", placeholder="found by itself", key="upload-answer")
+            asked = st.form_submit_button("Upload", type="primary", key="upload-data")
+        if not asked:
+            return
+        if file is None:
+            st.warning("Choose a file first.")
+            return
+        columns = {name: column.strip() for name, column in (("prompt", prompt), ("answer", answer)) if column.strip()}
+        try:
+            dataset = api.upload_dataset(file, filename=file.name, columns=columns)
+        except Unreachable:
+            raise
+        except AsymError as error:
+            _refused(error)
+            return
+    then(dataset["id"])
+    st.rerun()
+
+
+def _refused(error: AsymError) -> None:
+    st.error(wording.inert(error.detail or error.title))
+    if error.errors:
         st.dataframe(
             [
                 {"line": each.get("line"), "field": each.get("field"), "problem": each.get("msg")}
                 for each in error.errors
             ],
             hide_index=True,
+            height=min(35 * (len(error.errors) + 1) + 3, 320),
         )
-        return
-    then(dataset["id"])
-    st.rerun()
 
 
 def _choose(dataset_id: str) -> None:
     st.query_params["dataset"] = dataset_id
-    st.session_state.pop("dataset-chosen", None)
+    # Whatever is chosen below: not left to the next run, before which the browser may send what it still shows.
+    st.session_state["dataset-chosen"] = dataset_id
 
 
 def _table(found: Sequence[Row]) -> None:

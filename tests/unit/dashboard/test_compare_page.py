@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard import colors
-from dashboard.views.compare import zoom_of
+from dashboard.views.compare_curves import zoom_of
 from dashboard.views.compare_runs import as_parameter, chosen
 
 IDS = st.lists(st.sampled_from([f"job_{number:02d}" for number in range(30)]), unique=True, max_size=24)
@@ -52,11 +52,11 @@ import streamlit as st
 from tests.unit.dashboard.fake_api import Api
 from dashboard import colors
 from dashboard.comparison import Look, Run
-from dashboard.views import compare
+from dashboard.views import compare_curves
 
 api = st.session_state.setdefault("api", Api())
 runs = [Run(f"job_{n}", f"run {n}", "running", 3, {"seed": n}, 0, ("r",)) for n in range(120)]
-compare._curves(api, runs, colors.of_runs([run.id for run in runs]), ["r"], Look())
+compare_curves.show(api, runs, colors.of_runs([run.id for run in runs]), ["r"], Look())
 """
 
 
