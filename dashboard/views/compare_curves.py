@@ -125,9 +125,10 @@ def _summary(rows: list[dict[str, Any]], keys: Sequence[str], *, grouped: bool) 
         "step": config.NumberColumn("Step", width=70, help="Of a group, the least"),
     }
     for key in keys:
-        columns[f"{key} last"] = config.NumberColumn(f"{key}, last", format="%.4g")
+        form, spread = ("percent", "percent") if comparison.is_fraction(key) else ("%.4g", "%.2g")
+        columns[f"{key} last"] = config.NumberColumn(f"{key}, last", format=form)
         told = "Sample standard deviation of the last values over seeds"
-        columns[f"{key} spread"] = config.NumberColumn("± s.d.", format="%.2g", help=told) if grouped else None
+        columns[f"{key} spread"] = config.NumberColumn("± s.d.", format=spread, help=told) if grouped else None
         columns[f"{key} extreme"] = config.TextColumn(comparison.extreme(key), alignment="right")
     st.dataframe(rows, hide_index=True, column_config=columns, key="compare-summary", placeholder=wording.NOTHING)
 

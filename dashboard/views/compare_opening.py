@@ -27,11 +27,11 @@ SETTINGS_HEIGHT = 244
 def show(api: Asym, settings: Any, charts: Any) -> bool:  # noqa: ANN401 (containers)
     """Draw the first chart of a session's first comparison; whether that was done, and the rest is to follow."""
     state = st.session_state.setdefault(compare_curves.STATE, {})
+    first = "opened" not in state
+    state.setdefault("opened", 0)
     given = compare_runs.chosen(st.query_params.get("jobs", ""))
-    asks_for = OTHER_LOOKS & set(st.query_params.keys())
-    if "curves" in state or "opened" in state or not given or len(given) > JOBS_AT_ONCE or asks_for:
+    if not first or not given or len(given) > JOBS_AT_ONCE or OTHER_LOOKS & set(st.query_params.keys()):
         return False
-    state["opened"] = 0
     with charts:
         if not st.fragment(_first_chart)(api, given):
             return False

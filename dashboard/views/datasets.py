@@ -10,6 +10,7 @@ import streamlit as st
 from client import Asym, AsymError, Unreachable
 from dashboard import live, wording
 from dashboard.live import Feed
+from dashboard.table_height import height
 
 SHOWN = 200
 ROWS = 20
@@ -76,7 +77,7 @@ def _refused(error: AsymError) -> None:
                 for each in error.errors
             ],
             hide_index=True,
-            height=min(35 * (len(error.errors) + 1) + 3, 320),
+            height=height(len(error.errors), 320),
         )
 
 
@@ -107,18 +108,18 @@ def _table(found: Sequence[Row]) -> None:
     st.dataframe(
         rows,
         hide_index=True,
-        height=min(35 * (len(rows) + 1) + 3, 420),
+        height=height(len(rows), 420),
         column_config={
-            "name": config.TextColumn("Name", width=260),
-            "version": config.NumberColumn("Version", width=70),
+            "name": config.TextColumn("Name", width=210),
+            "version": config.NumberColumn("Version", width=62),
             "rows": config.NumberColumn("Rows", format="localized", width=90),
             "format": config.TextColumn("Format", width=80),
             "size": config.TextColumn("Size", width=90),
-            "prompts": config.TextColumn("Prompt characters", width=190),
-            "answers": config.TextColumn("Answers look like", width=200),
+            "prompts": config.TextColumn("Prompt characters", width=160),
+            "answers": config.TextColumn("Answers look like", width=150),
             "repeated": config.NumberColumn("Repeated prompts", width=120),
-            "created": config.TextColumn("Created", width=130),
-            "id": config.TextColumn("Id", width=300),
+            "created": config.TextColumn("Created", width=100),
+            "id": config.TextColumn("Id", width=250),
         },
     )
 
@@ -133,7 +134,10 @@ def _characters(dataset: Row) -> str:
 
 def _answers(dataset: Row) -> str:
     found = dataset["statistics"]
-    return wording.NOTHING if found is None else ", ".join(f"{n} {kind}" for kind, n in found["answer_kinds"].items())
+    if found is None:
+        return wording.NOTHING
+    kinds = found["answer_kinds"]
+    return next(iter(kinds)) if len(kinds) == 1 else ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())
 
 
 def _one(api: Asym, feed: Feed, found: Sequence[Row]) -> None:

@@ -38,7 +38,7 @@ def show(api: Asym) -> None:
             st.title(f"Team {wording.inert(me['team_name'])}", width="content")
             st.text(_who(me, names))
         _use(me)
-        left, right = st.columns([1, 1.4], gap="large")
+        left, right = st.columns([1, 1.7], gap="medium")
         with left:
             _members(api, me, members, keys if manages_keys else None)
         with right:

@@ -16,7 +16,8 @@ PATIENCE = 5400.0
 """Seconds for all runs together: twenty of about a minute each where nothing else runs."""
 BENCHMARK = "additions"
 PRESETS = ("grpo", "dapo", "maxrl", "reinforce")
-MAIN, FAILED, PAUSED, GOES_ON, WAITS = "asymgrpo", "lr-too-high", "longer-answers", "asymgrpo-long", "grpo-after-it"
+MAIN, COLLAPSED, FAILED, PAUSED = "asymgrpo", "lr-too-high", "lr-far-too-high", "longer-answers"
+GOES_ON, WAITS, NO_WORKER = "asymgrpo-long", "grpo-after-it", "needs-a-gpu"
 LABEL = "a100"
 """No worker of this platform has it: the run that asks for it says what it waits for."""
 
@@ -28,7 +29,8 @@ def everything(asym: Asym) -> dict[str, str]:
     wanted = {
         MAIN: _spec(data, MAIN, steps=150, seed=0, tags=["paper", "baseline"], notes="Table 2, first seed.")
         | {"diagnostics": {"every": 5, "token_entropies": True}},
-        FAILED: _spec(data, FAILED, preset="grpo", steps=60) | {"optim": _optim(lr=3e4)},
+        COLLAPSED: _spec(data, COLLAPSED, preset="grpo", steps=60) | {"optim": _optim(lr=3e4)},
+        FAILED: _spec(data, FAILED, preset="grpo", steps=60) | {"optim": _optim(lr=1e37)},
         **{
             f"{preset}-s{seed}": _spec(data, f"{preset}-s{seed}", preset=preset, steps=100, seed=seed)
             for preset in PRESETS
@@ -57,7 +59,7 @@ def in_motion(asym: Asym) -> dict[str, str]:
     made = {
         GOES_ON: _spec(data, GOES_ON, steps=4000, tags=["paper"]),
         WAITS: _spec(data, WAITS, preset="grpo", steps=150),
-        "needs-a-gpu": _spec(data, "needs-a-gpu", steps=150) | {"resources": {"gpus": 1, "labels": [LABEL]}},
+        NO_WORKER: _spec(data, NO_WORKER, steps=150) | {"resources": {"gpus": 1, "labels": [LABEL]}},
     }
     known = {name: asym.create_job(spec)["id"] for name, spec in made.items()}
     _until(lambda: asym.job(known[GOES_ON])["progress"]["step"] >= 25, f"{GOES_ON} has done 25 steps")

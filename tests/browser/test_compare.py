@@ -105,6 +105,21 @@ def test_a_copied_link_shows_the_same_view_in_another_browser(page, compare, chr
     other.context.close()
 
 
+def test_the_first_chart_comes_before_the_rest_and_stays(page, stack, runs):
+    page.goto(f"{stack.url}/compare?jobs={','.join(runs.ids)}")
+    page.wait_for_selector(".asym-chart[data-builds]")
+    assert page.locator(".asym-chart").count() == 1
+    assert page.get_by_role("combobox", name="Metrics").count() == 0
+    found = chart(page, "group/accuracy")
+    found.evaluate("node => { node.seenBefore = true; }")
+    expect(found.locator(".chip")).to_have_count(6)
+    expect(page.locator("[data-testid=stDataFrame] table").last).to_be_attached()
+    expect(page.locator(".asym-chart[data-builds]")).to_have_count(4)
+    expect(page.get_by_role("combobox", name="Metrics")).to_be_visible()
+    assert found.evaluate("node => node.seenBefore === true"), "the chart was replaced"
+    assert found.get_attribute("data-builds") == "1"
+
+
 def test_a_refresh_brings_the_new_points_and_little_else(page, compare, runs):
     sent = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda data: sent.append(len(data))))
