@@ -85,38 +85,38 @@ def _fill_in(page: Page) -> None:
         page.get_by_role("option", name=value, exact=True).click()
     page.get_by_role("combobox", name="Training data").click()
     page.get_by_role("option", name="additions-train.jsonl").click()
-    page.get_by_text("The platform would take it.").wait_for(timeout=60_000)
+    page.get_by_text("The platform would take it.").wait_for()
 
 
 def _look_at_tokens(page: Page) -> None:
     field = page.get_by_role("combobox", name="Prompt length in tokens of", exact=True)
     field.click()
     page.get_by_role("option", name="builtin/tiny-arith", exact=True).click()
-    page.get_by_text("Tokens in a prompt").wait_for(timeout=60_000)
+    page.get_by_text("Tokens in a prompt").wait_for()
 
 
 CHARTS, TABLE = ".asym-chart[data-builds]", "[data-testid=stDataFrame] table td"
 VIEWS = (
     View("runs", lambda ids: "", ready=TABLE),
     View("run", _run("Overview"), 1060, ready=CHARTS),
-    View("run-exploration", _run("Exploration"), 1500, ready=CHARTS),
+    View("run-exploration", _run("Exploration"), 1160, ready=CHARTS),
     View("run-groups", _run("Groups"), 1060, ready=CHARTS),
-    View("run-coverage", _run("Coverage&at=0&at=140"), 1060, ready=CHARTS),
+    View("run-coverage", _run("Coverage&at=0&at=140"), 940, ready=CHARTS),
     View("run-optimisation", _run("Optimisation"), 1300, ready=CHARTS),
-    View("run-system", _run("System"), 1300, ready=CHARTS),
+    View("run-system", _run("System"), 900, ready=CHARTS),
     View("run-failed", _run("Events", runs.FAILED), ready=TABLE),
-    View("run-collapsed", _run("Overview", runs.COLLAPSED), 1200, ready=CHARTS),
-    View("rollouts", _run("Rollouts&step=60"), 1000, ready=".asym-group"),
+    View("run-collapsed", _run("Overview", runs.COLLAPSED), 1140, ready=CHARTS),
+    View("rollouts", _run("Rollouts&step=60"), 920, ready=".asym-group"),
     View("compare", _seeds, 1400, ready=TABLE),
-    View("compare-sweep", _betas, 760, ready=".asym-grid"),
+    View("compare-sweep", _betas, 640, ready=".asym-grid"),
     View("compare-prompts", _prompts, 900, ready=TABLE),
-    View("sweeps", lambda ids: f"sweeps?sweep={ids['sweep']}", 1300, ready=".asym-grid"),
+    View("sweeps", lambda ids: f"sweeps?sweep={ids['sweep']}", 1260, ready=".asym-grid"),
     View("submit", lambda ids: "submit", 1000, then=_fill_in),
-    View("datasets", lambda ids: "datasets", then=_look_at_tokens),
-    View("queue", lambda ids: "queue", 700, ready=TABLE),
-    View("workers", lambda ids: "workers", 700, ready=TABLE),
-    View("team", lambda ids: "team", ready=TABLE),
-    View("sign-in", lambda ids: "", 600, signed_in=False),
+    View("datasets", lambda ids: "datasets", 720, then=_look_at_tokens),
+    View("queue", lambda ids: "queue", 440, ready=TABLE),
+    View("workers", lambda ids: "workers", 380, ready=TABLE),
+    View("team", lambda ids: "team", 520, ready=TABLE),
+    View("sign-in", lambda ids: "", 480, signed_in=False),
 )
 
 
@@ -157,11 +157,13 @@ def _take(browser: Browser, dashboard_url: str, view: View, ids: Ids, theme: str
         extra_http_headers=headers,
     )
     page = context.new_page()
+    page.set_default_timeout(120_000)
     page.goto(f"{dashboard_url}/{view.address(ids)}")
-    page.locator(view.ready).first.wait_for(state="attached", timeout=120_000)
+    page.locator(view.ready).first.wait_for(state="attached")
     view.then(page)
     # What repeats itself is done when the server has been quiet for a moment; charts draw one in a frame.
-    page.locator("[data-test-script-state=notRunning]").wait_for(timeout=60_000)
+    page.locator("[data-test-script-state=notRunning]").wait_for()
+    page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
     page.mouse.move(2, 2)
     page.wait_for_timeout(2500)
     shot = page.screenshot()
