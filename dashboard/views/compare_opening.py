@@ -2,7 +2,7 @@
 
 Whoever opens a link waits for a chart. So the first run of the page asks the API for one metric and draws it where it
 will stay; what is chosen above, the other charts and the tables come with the next run, for which the browser asks as
-soon as it has that chart. Without it, the browser would build thirty controls and two tables first.
+soon as it has drawn that chart. Without it, the browser would build thirty controls and two tables first.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from client import Asym, AsymError, Unreachable
-from dashboard import colors, comparison
+from dashboard import chart, colors, comparison
 from dashboard.comparison import Look, Material, Run
 from dashboard.kept_curves import JOBS_AT_ONCE, Question, up_to_date
 from dashboard.live import Feed
@@ -18,8 +18,8 @@ from dashboard.views import compare_curves, compare_runs
 
 OTHER_LOOKS = frozenset({"section", "x", "seeds", "least", "smooth", "log", "clip", "page"})
 """What of an address asks for another look than the first one, which needs to know more than curves."""
-AFTERWARDS = 0.3
-"""Seconds after which the browser asks for the rest: enough to draw the chart meanwhile."""
+AFTERWARDS = 5.0
+"""Seconds after which the rest comes though no chart was drawn: browsers draw none in a tab that is not looked at."""
 SETTINGS_HEIGHT = 244
 """Pixels that the controls above the charts will take: the chart stays about where it is."""
 
@@ -36,6 +36,7 @@ def show(api: Asym, settings: Any, charts: Any) -> bool:  # noqa: ANN401 (contai
         if not st.fragment(_first_chart)(api, given):
             return False
     settings.container(height=SETTINGS_HEIGHT, border=False)
+    chart.when_drawn(_nothing, key="compare-opened")
     _go_on()
     return True
 
@@ -60,9 +61,13 @@ def _first_chart(api: Asym, given: dict[str, int | None]) -> bool:
     return True
 
 
+def _nothing() -> None:
+    """The run itself is what is asked for."""
+
+
 @st.fragment(run_every=AFTERWARDS)
 def _go_on() -> None:
-    """Runs with the page, and when the browser, which has what the page has said by then, asks for it."""
+    """Runs with the page, and again where the whole page has not come in time."""
     state = st.session_state[compare_curves.STATE]
     state["opened"] += 1
     if state["opened"] == 2:
