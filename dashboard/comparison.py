@@ -10,7 +10,7 @@ from dashboard import axes, curves, seeds
 from dashboard.chart import Chart, Line
 from dashboard.colors import Style
 from dashboard.curves import Columns
-from dashboard.wording import NOTHING, number
+from dashboard.wording import NOTHING, number, percent
 
 FRACTIONS = ("group/accuracy", "group/none_solved", "group/mixed", "group/all_solved", "pass_at_k/", "eval/")
 HIGHER_IS_BETTER = (
@@ -248,11 +248,11 @@ def _extreme(own: Sequence[Columns], key: str) -> str:
     found = [(low, high) for low, high in ends if low is not None and high is not None]
     if not found:
         return NOTHING
-    kind = extreme(key)
+    kind, show = extreme(key), percent if is_fraction(key) else number
     if kind == "range":
-        return f"{number(min(low[1] for low, _ in found))} to {number(max(high[1] for _, high in found))}"
+        return f"{show(min(low[1] for low, _ in found))} to {show(max(high[1] for _, high in found))}"
     best = [low if kind == "lowest" else high for low, high in found]
     if len(best) == 1:
-        return f"{number(best[0][1])} (step {best[0][0]})"
+        return f"{show(best[0][1])} (step {best[0][0]})"
     values = [value for _, value in best]
-    return f"{number(fmean(values))} ± {number(stdev(values))}"
+    return f"{show(fmean(values))} ± {show(stdev(values))}"

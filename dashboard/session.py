@@ -55,12 +55,17 @@ def is_loopback(address: str) -> bool:
 
 def sign_in() -> None:
     """Ask for a key. It is tried out before it is kept."""
+    with st.container(horizontal_alignment="center"), st.container(width=520):
+        _ask()
+
+
+def _ask() -> None:
     st.title("Asym")
     if provider_configured():
         _sign_in_at_provider()
         st.caption("Or:")
     st.write("Sign in with an API key. It stays in this browser tab's session.")
-    with st.form("sign-in", width=520):
+    with st.form("sign-in"):
         key = st.text_input("API key", type="password", placeholder="asym_…", autocomplete="off").strip()
         st.caption("An admin makes keys with `asym keys create NAME`.")
         if st.form_submit_button("Sign in", type="primary") and key:

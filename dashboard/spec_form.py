@@ -1,6 +1,6 @@
 """A job spec as a form: the fields that its JSON schema has, and the spec that was filled in. Knows no Streamlit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,13 +158,18 @@ def value_at(spec: Mapping[str, Any], path: str) -> str:
     return _as_yaml(here)
 
 
-def by_field(errors: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """The API's `errors`, by the path of the field that each is of; those of no field under the empty path."""
+def by_field(errors: list[dict[str, Any]], fields: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The API's `errors`, by the path of the field that each is of; those of no field under the empty path.
+
+    fields: of a section that is missing as a whole, such as `model`, the one to fill in (`model.id`).
+    """
+    within = {path.partition(".")[0]: path for path in fields if "." in path}
     found: dict[str, list[str]] = {}
     for error in errors:
         names = [str(part) for part in error.get("loc", []) if part != "body"]
         index = next((i for i, part in enumerate(names) if part.isdecimal()), None)
         path = ".".join(names[:index])
+        path = within.get(path, path)
         where = ".".join(names[index:]) if index is not None else ""
         found.setdefault(path, []).append(f"{where}: {error['msg']}" if where else str(error["msg"]))
     return found

@@ -60,5 +60,5 @@ def _cell(scores: Sequence[float] | None, fraction: bool) -> Cell | None:
         return None
     show = percent if fraction else number
     text = f"mean of {len(scores)}: {', '.join(show(score) for score in sorted(scores))}"
-    spread = f" ± {show(stdev(scores))}" if len(scores) > 1 else ""
-    return Cell(fmean(scores), f"n = {len(scores)}{spread}", text)
+    spread = f"± {show(stdev(scores))}, " if len(scores) > 1 else ""
+    return Cell(fmean(scores), f"{spread}n = {len(scores)}", text)

@@ -140,6 +140,9 @@ def _exploring(columns: Columns, alerts: Sequence[Alert]) -> Sentence:
         return Sentence("Is it exploring?", "bad", "Exploded", text)
     if whole is None:
         return Sentence("Is it exploring?", "plain", "Too early to tell", text)
+    newest = curves.values(columns, "entropy/informative")[1][-WINDOW:]
+    if len(newest) == WINDOW and all(value is None for value in newest):
+        return Sentence("Is it exploring?", "bad", "Only what is wrong", text)
     if not whole.certain:
         return Sentence("Is it exploring?", "good", "Steady", text)
     if whole.difference > 0:

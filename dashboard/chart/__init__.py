@@ -188,6 +188,11 @@ def tails(data: Mapping[str, Any], *, key: str) -> None:
     _tails()(data=json.dumps(data).encode(), key=key)
 
 
+def when_drawn(then: Callable[[], None], *, key: str) -> None:
+    """Has the page run again, `then` before it, once the browser has drawn a chart."""
+    _when_drawn()(key=key, on_drawn_change=then)
+
+
 def scripts() -> None:
     """Bring the chart's code to the browser. The message is the same each time, so Streamlit sends it once."""
     _library()(key="asym-chart-library")
@@ -238,6 +243,11 @@ def _tails() -> Any:  # noqa: ANN401
     return st.components.v2.component("asym_chart_tails", js=_loader("draw.tails"))
 
 
+@cache
+def _when_drawn() -> Any:  # noqa: ANN401
+    return st.components.v2.component("asym_chart_drawn", js=_loader("draw.whenDrawn"))
+
+
 def _loader(function: str) -> str:
     return f"""
     export default async function (component) {{
@@ -260,7 +270,7 @@ def library_source() -> str:
     library, *ours = ((here / name).read_text("utf-8") for name in ("uplot.iife.min.js", *SCRIPTS))
     hand_out = """
     globalThis.asymChart ??= Promise.withResolvers();
-    globalThis.asymChart.resolve(Object.assign(draw, { grid: drawGrid, tails: receiveTails }));
+    globalThis.asymChart.resolve(Object.assign(draw, { grid: drawGrid, tails: receiveTails, whenDrawn }));
     export default function () {}
     """
     return "\n".join([library, f"const STYLE = {json.dumps(styles)};", *ours, hand_out])

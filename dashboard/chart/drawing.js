@@ -1,6 +1,7 @@
 // When charts draw: those on screen, one in a frame, so that a page of many never keeps the browser from its user.
 
 const waiting = new Set();
+const firstDrawn = Promise.withResolvers();
 let frame = 0;
 
 function drawSoon(chart) {
@@ -14,7 +15,13 @@ function drawNext() {
   if (!chart) return;
   waiting.delete(chart);
   chart.draw();
+  firstDrawn.resolve();
   if (waiting.size) frame = requestAnimationFrame(drawNext);
+}
+
+// The component that tells the page when the browser has drawn a chart, and shown it.
+function whenDrawn(component) {
+  firstDrawn.promise.then(() => requestAnimationFrame(() => setTimeout(() => component.setTriggerValue("drawn", true))));
 }
 
 // A chart that is out of sight keeps what came and draws it when it is scrolled to.

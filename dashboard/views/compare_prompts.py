@@ -9,6 +9,7 @@ from client import Asym
 from dashboard import live, pairs
 from dashboard.comparison import Run
 from dashboard.live import Feed
+from dashboard.table_height import height
 
 MOST = 2000
 
@@ -82,7 +83,7 @@ def _table(paired: Sequence[pairs.Pair]) -> None:
     st.dataframe(
         rows,
         hide_index=True,
-        height=min(35 * (len(rows) + 1) + 3, 700),
+        height=height(len(rows), 700),
         key="compare-prompts",
         column_config={
             "row": config.NumberColumn("Data row", width=80),

@@ -10,20 +10,23 @@ import streamlit as st
 from client import Asym, AsymError, Unreachable
 from dashboard import live, wording
 from dashboard.live import Feed
+from dashboard.table_height import height
 
 SHOWN = 200
 ROWS = 20
+UPLOAD_WIDTH = 520
+"""Pixels, whatever is said of a file."""
 FORMATS = ["jsonl", "ndjson", "json", "csv", "tsv", "parquet"]
 
 Row = Mapping[str, Any]
 
 
 def show(api: Asym) -> None:
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        st.title("Data sets", width="content")
-        with st.popover("Upload a data set", icon=":material/upload:"):
-            upload(api, _choose)
     with live.api_trouble():
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.title("Data sets", width="content")
+            with st.popover("Upload a data set", icon=":material/upload:"):
+                upload(api, _choose)
         feed = Feed(api)
         found = feed.get("datasets", lambda api: list(api.datasets(limit=SHOWN)))
         feed.tell()
@@ -36,35 +39,52 @@ def show(api: Asym) -> None:
 
 
 def upload(api: Asym, then: Callable[[str], None]) -> None:
-    """Ask for a file and upload it. What is wrong with it is shown line by line; `then` gets the new data set's id."""
-    file = st.file_uploader("JSONL, CSV or Parquet", type=FORMATS)
-    with st.expander("Columns of other names"):
-        prompt = st.text_input("Column of the prompt", placeholder="found by itself", key="upload-prompt")
-        answer = st.text_input("Column of the answer", placeholder="found by itself", key="upload-answer")
-    if file is None or not st.button("Upload", type="primary", key="upload-data"):
-        return
-    columns = {name: column.strip() for name, column in (("prompt", prompt), ("answer", answer)) if column.strip()}
-    try:
-        dataset = api.upload_dataset(file, filename=file.name, columns=columns)
-    except Unreachable:
-        raise
-    except AsymError as error:
-        st.error(wording.inert(error.detail or error.title))
+    """Ask for a file and upload it. What is wrong with it is shown line by line; `then` gets the new data set's id.
+
+    A form of one width: nothing is asked of the server, and nothing moves, before Upload is pressed. Otherwise what was
+    typed last is sent as the button is pressed, what is shown below goes, the button with it, and the click is lost.
+    """
+    with st.container(width=UPLOAD_WIDTH):
+        with st.form("upload", border=False, enter_to_submit=False):
+            file = st.file_uploader("JSONL, CSV or Parquet", type=FORMATS)
+            with st.expander("Columns of other names"):
+                prompt = st.text_input("Column of the prompt", placeholder="found by itself", key="upload-prompt")
+                answer = st.text_input("Column of the answer", placeholder="found by itself", key="upload-answer")
+            asked = st.form_submit_button("Upload", type="primary", key="upload-data")
+        if not asked:
+            return
+        if file is None:
+            st.warning("Choose a file first.")
+            return
+        columns = {name: column.strip() for name, column in (("prompt", prompt), ("answer", answer)) if column.strip()}
+        try:
+            dataset = api.upload_dataset(file, filename=file.name, columns=columns)
+        except Unreachable:
+            raise
+        except AsymError as error:
+            _refused(error)
+            return
+    then(dataset["id"])
+    st.rerun()
+
+
+def _refused(error: AsymError) -> None:
+    st.error(wording.inert(error.detail or error.title))
+    if error.errors:
         st.dataframe(
             [
                 {"line": each.get("line"), "field": each.get("field"), "problem": each.get("msg")}
                 for each in error.errors
             ],
             hide_index=True,
+            height=height(len(error.errors), 320),
         )
-        return
-    then(dataset["id"])
-    st.rerun()
 
 
 def _choose(dataset_id: str) -> None:
     st.query_params["dataset"] = dataset_id
-    st.session_state.pop("dataset-chosen", None)
+    # Whatever is chosen below: not left to the next run, before which the browser may send what it still shows.
+    st.session_state["dataset-chosen"] = dataset_id
 
 
 def _table(found: Sequence[Row]) -> None:
@@ -88,18 +108,18 @@ def _table(found: Sequence[Row]) -> None:
     st.dataframe(
         rows,
         hide_index=True,
-        height=min(35 * (len(rows) + 1) + 3, 420),
+        height=height(len(rows), 420),
         column_config={
-            "name": config.TextColumn("Name", width=260),
-            "version": config.NumberColumn("Version", width=70),
+            "name": config.TextColumn("Name", width=210),
+            "version": config.NumberColumn("Version", width=62),
             "rows": config.NumberColumn("Rows", format="localized", width=90),
             "format": config.TextColumn("Format", width=80),
             "size": config.TextColumn("Size", width=90),
-            "prompts": config.TextColumn("Prompt characters", width=190),
-            "answers": config.TextColumn("Answers look like", width=200),
+            "prompts": config.TextColumn("Prompt characters", width=160),
+            "answers": config.TextColumn("Answers look like", width=150),
             "repeated": config.NumberColumn("Repeated prompts", width=120),
-            "created": config.TextColumn("Created", width=130),
-            "id": config.TextColumn("Id", width=300),
+            "created": config.TextColumn("Created", width=100),
+            "id": config.TextColumn("Id", width=250),
         },
     )
 
@@ -114,7 +134,10 @@ def _characters(dataset: Row) -> str:
 
 def _answers(dataset: Row) -> str:
     found = dataset["statistics"]
-    return wording.NOTHING if found is None else ", ".join(f"{n} {kind}" for kind, n in found["answer_kinds"].items())
+    if found is None:
+        return wording.NOTHING
+    kinds = found["answer_kinds"]
+    return next(iter(kinds)) if len(kinds) == 1 else ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())
 
 
 def _one(api: Asym, feed: Feed, found: Sequence[Row]) -> None:

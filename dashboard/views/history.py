@@ -14,6 +14,7 @@ import streamlit as st
 from client import Asym
 from dashboard import live, wording
 from dashboard.live import Feed
+from dashboard.table_height import height
 
 KEPT = 5000
 """Newest entries held per run; older ones are with the API."""
@@ -130,7 +131,7 @@ def _events(events: list[Mapping[str, Any]], zone: ZoneInfo) -> None:
     st.dataframe(
         rows,
         hide_index=True,
-        height=min(35 * (len(rows) + 1) + 3, 360),
+        height=height(len(rows), 360),
         key="events-table",
         column_config={
             "at": config.TextColumn("Time", width=76),
@@ -162,7 +163,7 @@ def _checkpoints(checkpoints: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> No
     st.dataframe(
         rows,
         hide_index=True,
-        height=min(35 * (len(rows) + 1) + 3, 250),
+        height=height(len(rows), 250),
         column_config={
             "step": config.NumberColumn("Step", width=56),
             "written": config.TextColumn("Written", width=84),

@@ -148,7 +148,7 @@ def _verdict(job: Mapping[str, Any], columns: curves.Columns, found: Sequence[Al
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.caption(sentence.about, width="content")
                 st.badge(sentence.head, color=color, icon=icon)
-            st.text(sentence.text)
+            st.text(sentence.text.replace(" %", "\u00a0%"))  # a number and its sign stay on one line
 
 
 def _alerts(job_id: str, found: Sequence[Alert]) -> None:

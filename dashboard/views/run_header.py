@@ -104,7 +104,10 @@ def _edit(api: Asym, job_id: str) -> None:
     )
     notes = st.text_area("Notes", seen["notes"], max_chars=10_000, height=180, key=f"edit-notes-{job_id}")
     st.caption("The spec stays as it was submitted. Searches find a run by the words of its name and notes.")
-    if st.button("Save", type="primary", key="save-edit", disabled=not name.strip()):
+    if st.button("Save", type="primary", key="save-edit"):
+        if not name.strip():
+            st.warning("A run has a name.")
+            return
         try:
             api.edit_job(job_id, name=name.strip(), tags=[str(each) for each in tags], notes=notes, if_match=tag)
         except AsymError as error:

@@ -49,19 +49,22 @@ def show(api: Asym, open_run: Callable[[str], NoReturn]) -> None:
         spec = spec_form.merged(base, changes)
         found, refusal = (None, None) if wrong else _asked(api, spec)
         problems = {path: [message] for path, message in wrong.items()}
-        if refusal is not None:
-            problems |= spec_form.by_field(refusal.errors)
+        # Nobody has left out anything in a form that was just opened.
+        if refusal is not None and (source is not None or any(typed.values())):
+            problems |= spec_form.by_field(refusal.errors, FIRST)
         resolved = found["spec"] if found else base
         with left:
             _form(api, source_id, fields, resolved, problems)
         with right:
+            ready = found is not None and not wrong
+            label = "Start the run" if source is None else "Start the changed run"
+            # Above what is said of the spec: below, it would move when that changes, as it does when the field typed
+            # last is left for the button, and the click be lost.
+            if st.button(label, type="primary", disabled=not ready, icon=":material/rocket_launch:"):
+                _start(api, source_id, changes if source_id else spec, open_run)
             _outlook(found, refusal, problems, typed)
             if source is not None and found is not None:
                 _differences(source, found["spec"])
-            ready = found is not None and not wrong
-            label = "Start the run" if source is None else "Start the changed run"
-            if st.button(label, type="primary", disabled=not ready, icon=":material/rocket_launch:"):
-                _start(api, source_id, changes if source_id else spec, open_run)
             _as_files(api, spec, source_id, changes)
 
 
@@ -142,7 +145,7 @@ def _first(api: Asym, source_id: str, field: Field, resolved: Mapping[str, Any],
             options,
             index=None,
             key=key,
-            placeholder=now or "choose, or type one",
+            placeholder=now or ("choose, or type one" if field.path != "algorithm.preset" else "choose one"),
             help=field.help or None,
             accept_new_options=field.path != "algorithm.preset",
         )

@@ -13,6 +13,7 @@ from client import Asym
 from client.results import Sweep
 from dashboard import chart, live, sweep_table, wording
 from dashboard.live import Feed
+from dashboard.table_height import height
 from dashboard.views.run_header import BADGES, ICONS
 from dashboard.views.runs import STATUS_COLORS, STATUSES
 
@@ -209,7 +210,7 @@ def _members(found: Sweep, open_run: OpenRun) -> None:
     st.dataframe(
         sweep_table.members(found),
         hide_index=True,
-        height=min(35 * (len(found["jobs"]) + 1) + 3, 600),
+        height=height(len(found["jobs"]), 600),
         key="sweep-members",
         placeholder=wording.NOTHING,
         column_config=columns,

@@ -38,7 +38,7 @@ def show(api: Asym) -> None:
             st.title(f"Team {wording.inert(me['team_name'])}", width="content")
             st.text(_who(me, names))
         _use(me)
-        left, right = st.columns([1, 1.4], gap="large")
+        left, right = st.columns([1, 1.7], gap="medium")
         with left:
             _members(api, me, members, keys if manages_keys else None)
         with right:
@@ -128,7 +128,7 @@ def _add_member(api: Asym) -> None:
     name = st.text_input("Name", key="new-member")
     role = st.segmented_control("Role", ROLES, default="member", required=True, key="new-member-role")
     st.caption(ROLE_WORDS)
-    if st.button("Add", type="primary", disabled=not name):
+    if st.button("Add", type="primary") and _named(name):
         _do(lambda: api.add_member(name.strip(), role=role))
 
 
@@ -223,7 +223,7 @@ def _make_key(api: Asym, me: Row, members: Sequence[Row]) -> None:
     scopes = st.multiselect("Narrowed to", SCOPES, key="new-key-scopes", placeholder="all that the role may do")
     last = st.date_input("Ends after", value=None, min_value=datetime.now(UTC).date(), key="new-key-end")
     until = datetime.combine(last + timedelta(days=1), time(), UTC).isoformat() if last else None
-    if st.button("Make it", type="primary", disabled=not name):
+    if st.button("Make it", type="primary") and _named(name):
         _make(
             lambda: api.create_key(
                 name.strip(), role=role, member_id=member["id"], scopes=scopes or None, expires_at=until
@@ -289,6 +289,13 @@ def _chosen(label: str, things: Sequence[Row], *, index: int = 0) -> Row:
         label, list(by_id), index=index, format_func=lambda thing: f"{by_id[thing]['name']} · …{thing[-8:]}"
     )
     return by_id[chosen]
+
+
+def _named(name: str) -> bool:
+    """Says so if there is none. A button that waits for a name would lose the click that follows on typing it."""
+    if not name.strip():
+        st.warning("Give it a name.")
+    return bool(name.strip())
 
 
 def _do(ask: Callable[[], object]) -> None:

@@ -42,6 +42,7 @@ def _workers(api: Asym) -> None:
             [row(worker, now) for worker in workers],
             hide_index=True,
             key="workers",
+            placeholder=wording.NOTHING,
             column_config={
                 "state": config.MultiselectColumn("State", options=STATES, color=STATE_COLORS, width=90),
                 "name": "Name",

@@ -59,6 +59,9 @@ def compare(page, stack, runs):
 
     def open_page(query="", count=4):
         page.goto(f"{stack.url}/compare?jobs={','.join(runs.ids[:count])}&keys=group/accuracy,policy/grad_norm{query}")
+        # The first chart comes before the rest of the page.
+        chart(page, "policy/grad_norm")
+        expect(page.locator("[data-testid=stDataFrame] table").last).to_be_attached()
         return chart(page, "group/accuracy")
 
     return open_page
@@ -103,6 +106,18 @@ def test_a_copied_link_shows_the_same_view_in_another_browser(page, compare, chr
     assert "over tokens" in label
     assert zoom
     other.context.close()
+
+
+def test_the_first_chart_comes_before_the_rest_and_stays(page, stack, runs):
+    page.goto(f"{stack.url}/compare?jobs={','.join(runs.ids)}")
+    found = chart(page, "group/accuracy")
+    found.evaluate("node => { node.seenBefore = true; }")
+    expect(found.locator(".chip")).to_have_count(6)
+    expect(page.locator("[data-testid=stDataFrame] table").last).to_be_attached()
+    expect(page.locator(".asym-chart[data-builds]")).to_have_count(4)
+    expect(page.get_by_role("combobox", name="Metrics")).to_be_visible()
+    assert found.evaluate("node => node.seenBefore === true"), "the chart was replaced"
+    assert found.get_attribute("data-builds") == "1"
 
 
 def test_a_refresh_brings_the_new_points_and_little_else(page, compare, runs):

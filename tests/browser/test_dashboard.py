@@ -485,14 +485,23 @@ def test_teams_do_not_see_each_other_and_keys_are_shown_once(chromium, stack, fi
 def test_a_data_set_is_uploaded_looked_at_and_deleted(page, stack, api, finished, tmp_path):
     file = tmp_path / "looked-at.jsonl"
     file.write_text("".join(json.dumps({"q": f"{n}+{n}=", "a": str(n + n)}) + "\n" for n in range(30)))
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
     page.goto(f"{stack.url}/datasets")
     page.get_by_role("button", name="Upload a data set").click()
     page.locator("input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Upload", exact=True).click()
     expect(page.get_by_text("60 errors in looked-at.jsonl; nothing was stored")).to_be_visible()
     page.get_by_text("Columns of other names").click()
+    expect(page.get_by_label("Column of the answer")).to_be_visible()
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_visible()
+    before = len(sent)
     type_in(page.get_by_label("Column of the prompt"), "q")
     type_in(page.get_by_label("Column of the answer"), "a")
+    # An answer to what was typed took away the list of errors, the button moved, and the press that was under way was
+    # no click any more.
+    assert page.get_by_text("60 errors in looked-at.jsonl").is_visible()
+    assert len(sent) == before, "typing asks the server"
     page.get_by_role("button", name="Upload", exact=True).click()
     expect(page.get_by_test_id("stCode").filter(has_text='"prompt": "7+7="')).to_be_visible()
     (dataset,) = [each for each in api.datasets() if each["name"] == "looked-at.jsonl"]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard import colors
-from dashboard.views.compare import zoom_of
+from dashboard.views.compare_curves import zoom_of
 from dashboard.views.compare_runs import as_parameter, chosen
 
 IDS = st.lists(st.sampled_from([f"job_{number:02d}" for number in range(30)]), unique=True, max_size=24)
@@ -52,11 +52,11 @@ import streamlit as st
 from tests.unit.dashboard.fake_api import Api
 from dashboard import colors
 from dashboard.comparison import Look, Run
-from dashboard.views import compare
+from dashboard.views import compare_curves
 
 api = st.session_state.setdefault("api", Api())
 runs = [Run(f"job_{n}", f"run {n}", "running", 3, {"seed": n}, 0, ("r",)) for n in range(120)]
-compare._curves(api, runs, colors.of_runs([run.id for run in runs]), ["r"], Look())
+compare_curves.show(api, runs, colors.of_runs([run.id for run in runs]), ["r"], Look())
 """
 
 
@@ -100,3 +100,33 @@ def test_a_link_with_a_run_that_was_deleted_shows_the_others():
     assert page.text[0].value == "['run job_a', 'run job_b']"
     assert "Deleted, or of another team" in page.warning[0].value
     assert "*x*" not in page.warning[0].value, "what an address says is not Markdown"
+
+
+OPENED = """
+import streamlit as st
+from tests.unit.dashboard.fake_api import Api
+from dashboard.views import compare
+
+compare.show(st.session_state.setdefault("api", Api()))
+"""
+
+
+def test_a_link_is_answered_with_a_first_chart_and_everything_else_comes_after_it():
+    page = AppTest.from_string(OPENED, default_timeout=30)
+    page.query_params["jobs"], page.query_params["keys"] = "job_a,job_b", "r"
+    page.run()
+    assert not page.exception
+    assert page.session_state.api.asked == ["compare"], "one metric, and nothing about the runs"
+    assert not page.multiselect
+    assert not page.dataframe
+    page.run()
+    assert page.multiselect[0].value == ["r"]
+    assert page.session_state.api.asked == ["compare", "runs", "compare"]
+    assert list(page.dataframe[0].value["run"]) == ["run job_a", "run job_b"]
+
+
+def test_a_link_to_another_look_comes_whole():
+    page = AppTest.from_string(OPENED, default_timeout=30)
+    page.query_params["jobs"], page.query_params["x"] = "job_a,job_b", "time"
+    page.run()
+    assert page.multiselect

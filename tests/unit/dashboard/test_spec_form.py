@@ -118,6 +118,8 @@ def test_errors_are_told_at_their_fields():
         {"loc": ["body"], "msg": "odd"},
     ]
     assert spec_form.by_field(errors) == {"optim.lr": ["too small"], "eval": ["0.k: too many"], "": ["odd"]}
+    missing = [{"loc": ["body", "model"], "msg": "is missing"}, {"loc": ["body", "name"], "msg": "is missing"}]
+    assert spec_form.by_field(missing, ("name", "model.id")) == {"model.id": ["is missing"], "name": ["is missing"]}
 
 
 def test_a_value_of_a_spec_as_it_is_typed():

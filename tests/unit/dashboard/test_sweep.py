@@ -28,7 +28,7 @@ def test_a_cell_is_the_mean_over_its_runs_and_a_pair_that_nobody_ran_is_empty():
     assert grid.columns == ("algorithm.beta_neg", ["0", "0.4"])
     (first, second), (third, fourth) = grid.cells
     assert (first.value, second.value, third) == (0.1, 0.2, None)
-    assert (fourth.value, fourth.note) == (0.5, "n = 2 ± 14.1 %")
+    assert (fourth.value, fourth.note) == (0.5, "± 14.1 %, n = 2")
     assert fourth.text == "mean of 2: 40.0 %, 60.0 %"
 
 

@@ -106,6 +106,7 @@ def test_a_reward_stands_in_where_there_is_no_accuracy():
 def test_an_undefined_channel_is_said_to_be_so_and_never_0():
     found = told({**GOOD, "entropy/informative": series([None] * 100)})["Is it exploring?"]
     assert "informative undefined (no correct rollouts)" in found.text
+    assert (found.tone, found.head) == ("bad", "Only what is wrong"), "an entropy of wrong answers alone is not steady"
     once = told({**GOOD, "entropy/informative": series([None, 0.4, None])})["Is it exploring?"]
     assert "informative undefined now (no correct rollouts; last 0.40 at step 2)," in once.text
     assert "informative 0.40," in told({"entropy/informative": series([None, 0.4])})["Is it exploring?"].text
