@@ -14,7 +14,8 @@ def spec_of_checkpoint(stored: dict[str, Any]) -> tuple[JobSpec, list[str]]:
 
     Only what a run was: what it shall be is never read with anything left out. ValidationError for all else.
     """
-    rest, left_out = copy.deepcopy(stored), []
+    rest: dict[str, Any] = copy.deepcopy(stored)
+    left_out: list[str] = []
     while True:
         try:
             return JobSpec.model_validate(rest), sorted(left_out)
@@ -28,10 +29,11 @@ def spec_of_checkpoint(stored: dict[str, Any]) -> tuple[JobSpec, list[str]]:
 
 def _take_out(stored: Any, place: Sequence[str | int]) -> str:  # noqa: ANN401 (any JSON)
     path = []
+    within: Any = stored
     for part in place[:-1]:
         # A union's branch is named in the place, too, and is in no document.
-        if isinstance(stored, list) or part in stored:
-            stored = stored[part]
+        if not isinstance(within, dict) or part in within:
+            within = within[part]
             path.append(str(part))
-    del stored[place[-1]]
+    del within[place[-1]]
     return ".".join([*path, str(place[-1])])
