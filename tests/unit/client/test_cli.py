@@ -39,6 +39,7 @@ COMMANDS += [
     "keys",
     "members",
     "sweeps",
+    "webhooks",
 ]
 
 
