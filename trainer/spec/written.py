@@ -14,7 +14,7 @@ def spec_of_checkpoint(stored: dict[str, Any]) -> tuple[JobSpec, list[str]]:
 
     Only what a run was: what it shall be is never read with anything left out. ValidationError for all else.
     """
-    rest: dict[str, Any] = copy.deepcopy(stored)
+    rest = copy.deepcopy(stored)
     left_out: list[str] = []
     while True:
         try:
@@ -27,13 +27,13 @@ def spec_of_checkpoint(stored: dict[str, Any]) -> tuple[JobSpec, list[str]]:
                 left_out.append(_take_out(rest, place))
 
 
-def _take_out(stored: Any, place: Sequence[str | int]) -> str:  # noqa: ANN401 (any JSON)
+def _take_out(stored: Any, place: Sequence[Any]) -> str:  # noqa: ANN401 (any JSON)
+    """Delete the key at this place (keys and indices, as pydantic says it): where it was, dotted."""
     path = []
-    within: Any = stored
     for part in place[:-1]:
         # A union's branch is named in the place, too, and is in no document.
-        if not isinstance(within, dict) or part in within:
-            within = within[part]
+        if isinstance(stored, list) or part in stored:
+            stored = stored[part]
             path.append(str(part))
-    del within[place[-1]]
+    del stored[place[-1]]
     return ".".join([*path, str(place[-1])])
