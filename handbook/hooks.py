@@ -1,12 +1,10 @@
 """What MkDocs calls while it builds the site (mkdocs.yml names this file).
 
-It adds the generated reference and the repository's files that pages link to, and leaves those entries of the
-navigation out whose page an installation does not have (`extra.optional_pages`).
+It adds the generated reference and the repository's files that pages link to.
 """
 
 import sys
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -17,26 +15,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from handbook import links
 from handbook.reference import PAGES
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    docs = Path(config.docs_dir)
-    absent = {page for page in config.extra["optional_pages"] if not (docs / page).exists()}
-    config.nav = _without(config.nav, absent)
-    return config
-
-
-Nav: TypeAlias = str | list["Nav"] | dict[str, "Nav"] | None
-
-
-def _without(nav: Nav, absent: set[str]) -> Nav:
-    """The navigation without the entries of these pages, and without sections that have nothing else."""
-    if isinstance(nav, list):
-        return [kept for each in nav if (kept := _without(each, absent)) is not None]
-    if isinstance(nav, dict):
-        inner = {title: _without(each, absent) for title, each in nav.items()}
-        return {title: each for title, each in inner.items() if each} or None
-    return None if nav in absent else nav
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

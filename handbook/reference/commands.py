@@ -13,15 +13,15 @@ from client.cli import app
 
 PARTS = {
     "api": "api", "worker": "worker", "dashboard": "dashboard", "migrate": "store.migrate", "doctor": "worker.doctor",
-    "teams": "store.teams", "eval": "trainer.eval_checkpoint",
+    "backup": "store.backup", "restore": "store.backup.restoring", "teams": "store.teams",
+    "eval": "trainer.eval_checkpoint",
 }  # fmt: skip
 """Commands that hand everything behind their name to a part of the platform, which has a help of its own."""
 _WIDTH = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 _INTRODUCTION = """# Commands
 
 The command line reads `ASYM_API_URL` and `ASYM_API_KEY`, else `credentials.json` in `ASYM_HOME`, which `asym up`
-writes. Exit status: 0 done; 1 the job failed, or the server refused for a reason of its own; 2 wrong usage, an invalid
-spec or a request that was refused (4xx); 3 the API cannot be reached or there is no key, or the platform is already up.
+writes. How it ends, in numbers for scripts: [exit codes](../sdk.md#the-command).
 
 """
 

@@ -1,5 +1,6 @@
 """What a trainer says, line by line, from the models that it is written and read with."""
 
+from collections.abc import Iterator
 from typing import get_args
 
 from pydantic import BaseModel
@@ -13,10 +14,6 @@ from trainer.spec.events import (
     EXIT_STOPPED,
     EXIT_USER_ERROR,
     Event,
-    NoGradient,
-    PreflightReport,
-    Rollout,
-    VerifierSeconds,
 )
 
 _INTRODUCTION = """# Events
@@ -35,7 +32,7 @@ def page() -> str:
         kind = model.model_fields["type"].default
         parts.append(f"## `{kind}` {{ #{kind} }}\n\n{one_line(model.__doc__)}\n\n{_fields(model)}\n")
     parts.append("## Parts of them { #parts }\n\n")
-    for model in (Rollout, PreflightReport, NoGradient, VerifierSeconds):
+    for model in _parts():
         parts.append(
             f"### {model.__name__} {{ #{anchor(model.__name__)} }}\n\n{one_line(model.__doc__)}\n\n{_fields(model)}\n"
         )
@@ -46,6 +43,26 @@ def page() -> str:
         [f"{EXIT_STOPPED}", "after `stopped`: it can be resumed"],
     ]
     return "".join(parts) + "## Exit status { #exit-status }\n\n" + table(["status", "when"], rows)
+
+
+def _parts() -> list[type[BaseModel]]:
+    """The models that fields of events have, and those that theirs have."""
+    found: list[type[BaseModel]] = []
+    waiting = list(get_args(get_args(Event)[0]))
+    while waiting:
+        for field in waiting.pop(0).model_fields.values():
+            for model in _models(field.annotation):
+                if model not in found:
+                    found.append(model)
+                    waiting.append(model)
+    return found
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
 
 
 def _fields(model: type[BaseModel]) -> str:

@@ -146,7 +146,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
     written = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
     assert written <= named(config["nav"])
-    assert named(config["nav"]) - written <= {*PAGES, *config["extra"]["optional_pages"]}
+    assert named(config["nav"]) - written <= set(PAGES)
 
 
 def test_the_pictures_are_drawn_from_the_runs(tmp_path: Path) -> None:

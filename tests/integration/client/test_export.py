@@ -128,10 +128,10 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(run, job_id, tmp_pat
     (tmp_path / "full" / "mine").write_text("x")
     for arguments, code, words in (
         ((f"{job_id}@2", tmp_path / "full"), 1, "not an empty folder"),
-        ((f"{job_id}@1", tmp_path / "new"), 2, "checkpoint"),
-        ((f"{job_id}@7", tmp_path / "new"), 2, "checkpoint"),
+        ((f"{job_id}@1", tmp_path / "new"), 4, "checkpoint"),
+        ((f"{job_id}@7", tmp_path / "new"), 4, "checkpoint"),
         ((f"{job_id}@x", tmp_path / "new"), 2, "JOB@STEP"),
-        ((f"{job_id}@2", tmp_path / "new", "--format", "adapter"), 2, "no LoRA adapter"),
+        ((f"{job_id}@2", tmp_path / "new", "--format", "adapter"), 5, "no LoRA adapter"),
         ((f"{job_id}@2", tmp_path / "new", "--push-to-hub", "me/sums"), 2, "HF_TOKEN"),
     ):
         done = run("export", *arguments)

@@ -32,6 +32,7 @@ TYPED_HERE = {
 }  # fmt: skip
 WEBHOOKS = ("create", "list", "show", "edit", "rotate", "test", "replay", "delete")
 TYPED_ELSEWHERE = {
+    **{"backup": "../worker/test_backup.py", "restore": "../worker/test_backup.py"},
     "sample": "../../unit/client/test_sampling.py",
     **{"up": "test_up.py", "demo": "test_up.py", "train": "test_train.py", "eval": "test_eval.py"},
     **{f"webhooks {command}": "test_webhooks.py" for command in WEBHOOKS},

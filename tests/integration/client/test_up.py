@@ -18,6 +18,7 @@ import pytest
 
 from client import Asym, AsymError
 from client.front import free_port, is_up
+from handbook import blocks
 from store.database import Database
 
 WriteSpec = Callable[..., Path]
@@ -256,31 +257,17 @@ def test_the_examples_of_the_sdk_s_page_run_as_they_are(
     for name in ("ASYM_API_URL", "ASYM_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ASYM_HOME", str(platform.home))
-    blocks = sdk_examples((root / "docs" / "sdk.md").read_text())
-    assert len(blocks) == 6
+    examples = [block for block in blocks.of(root / "docs" / "sdk.md") if block.language == "python"]
+    assert len(examples) == 6
     namespace: dict[str, object] = {}
-    for line, block in blocks:
-        exec(compile("\n" * line + block, "docs/sdk.md", "exec"), namespace)  # noqa: S102 (our own page)
+    for block in examples:
+        # Each line at its own number, for the traceback's sake.
+        exec(compile("\n" * block.line + block.text, block.page, "exec"), namespace)  # noqa: S102 (our own page)
     said = capsys.readouterr().out
     assert "checkpoint of step 3\n" in said
     assert "[('succeeded', [1, 2, 3]), ('succeeded', [1, 2, 3])]" in said
     assert "422 Unprocessable" in said
     assert (tmp_path / "sums-model" / "config.json").exists()
-
-
-def sdk_examples(page: str) -> list[tuple[int, str]]:
-    """(lines before it, code) of each section's Python, which is indented; what is typed at a prompt is left out."""
-    found: dict[int, list[str]] = {}
-    section = 0
-    for number, line in enumerate(page.splitlines()):
-        if line.startswith("## "):
-            section = number + 1
-        elif found.get(section) and (line.startswith("    ") or not line):
-            found[section].append(line[4:])
-        elif line.startswith("    ") and not line.startswith(("    asym ", "    pip ")):
-            # Each line at its own number, for the traceback's sake.
-            found[section] = [""] * (number - section) + [line[4:]]
-    return [(line, "\n".join(block) + "\n") for line, block in found.items()]
 
 
 def test_an_invalid_spec_is_2_and_names_the_field(platform: Platform, write_spec: WriteSpec) -> None:
