@@ -230,9 +230,9 @@ def test_the_commands_bring_an_embedded_platform_from_one_home_to_another(tmp_pa
         bootstrap(database, settings.credentials_file, "http://api", "http://dashboard", server_secret(settings))
         database.dispose()
         made = asym(home, "backup", str(folder), "--json")  # beside the running servers
-        assert (made.returncode, json.loads(made.stdout)["missing"]) == (0, []), made.stderr
+        assert (made.returncode, json.loads(made.stdout)["missing"]) == (0, {}), made.stderr
     restored = asym(copy, "restore", str(folder), "--json")
-    assert (restored.returncode, json.loads(restored.stdout)["missing"]) == (0, []), restored.stderr
+    assert (restored.returncode, json.loads(restored.stdout)["missing"]) == (0, {}), restored.stderr
     for name in ("secret", "credentials.json"):
         assert (copy / name).read_bytes() == (home / name).read_bytes()
         assert stat.S_IMODE((copy / name).stat().st_mode) == 0o600
