@@ -103,6 +103,7 @@ def _look_at_tokens(page: Page) -> None:
 
 def _sample(page: Page) -> None:
     page.get_by_role("textbox", name="Prompt", exact=True).fill("12+34=")
+    page.get_by_text("How to sample, and how to judge").click()
     page.get_by_role("textbox", name="Answer", exact=True).fill("46")
     page.get_by_role("button", name="Sample", exact=True).click()
     expect(page.get_by_text("of 3 right")).to_have_count(2, timeout=120_000)
