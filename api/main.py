@@ -17,13 +17,13 @@ from api.comparing import routes as comparing
 from api.datasets import routes as datasets
 from api.events import routes as events
 from api.events.feed import READERS
-from api.events.listener import listen
 from api.history import routes as history
 from api.jobs import routes as jobs
 from api.keys import routes as keys
 from api.limits.rates import RateLimits
 from api.limits.timeouts import RequestTimeouts
 from api.limits.watchers import WatcherLimit
+from api.listener import Woken, listen
 from api.members import routes as members
 from api.metrics import routes as metrics
 from api.openai import completions as openai_completions
@@ -33,12 +33,13 @@ from api.openai import models as openai_models
 from api.request_bodies import BodyBounds
 from api.request_ids import RequestIds
 from api.response_headers import ResponseHeaders
-from api.sampling import answers
 from api.sign_in import routes as sign_in
 from api.state import POOL_SIZE, ApiState
 from api.sweeps import routes as sweeps
 from api.webhooks import routes as webhooks
 from api.webhooks.deliverer import Deliverer
+from store.journal import JOBS_CHANNEL
+from store.sampling_ends import ANSWERS_CHANNEL
 from store.settings import Settings
 
 MAX_JSON_BYTES = 2**20
@@ -94,9 +95,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await to_thread.run_sync(state.artifacts.clear_incoming)
     to_thread.current_default_thread_limiter().total_tokens = 2 * POOL_SIZE - READERS
     state.rates.bind()
+    woken: dict[str, Woken] = {JOBS_CHANNEL: state.feeds, ANSWERS_CHANNEL: state.samplings}
     async with (
-        running("event listener", partial(listen, state.database_url, state.feeds)),
-        running("answer listener", partial(answers.listen, state.database_url, state.samplings)),
+        running("listener", partial(listen, state.database_url, woken)),
         running("sweeper", partial(sweep_regularly, state)),
         running("webhooks", Deliverer(state).run),
     ):

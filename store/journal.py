@@ -16,7 +16,7 @@ from store.errors import Conflict
 from store.models import Base, Job, JobEvent
 from store.status import TERMINAL, TRANSITIONS, JobStatus
 
-CHANNEL = "asym_job"
+JOBS_CHANNEL = "asym_job"
 """Postgres notifications on it carry the id of a job whose history has grown."""
 
 _APPEND = insert(Base.metadata.tables[JobEvent.__tablename__])
@@ -48,7 +48,7 @@ def append(session: Session, rows: list[dict[str, Any]]) -> None:
 
 def announce(session: Session, job_id: str) -> None:
     """Tell listeners, once this transaction commits, that the job's history has grown."""
-    notify_after_commit(session, CHANNEL, job_id)
+    notify_after_commit(session, JOBS_CHANNEL, job_id)
 
 
 def move(session: Session, job: Job, to: JobStatus, message: str, data: dict[str, Any] | None = None) -> None:

@@ -1,37 +1,36 @@
 """Listening to what is announced of what was committed: jobs whose history has grown, requests whose answers have."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from store.database import CONNECT_ARGUMENTS, libpq_url
-from store.journal import CHANNEL
 from store.samplers import REQUESTS_CHANNEL
-from store.sampling_ends import ANSWERS_CHANNEL
 
 
-def job_changes(database_url: str) -> AsyncIterator[str | None]:
-    """Yields None once, when it listens, and then the id of each job that has something new.
+class Announced(NamedTuple):
+    channel: str
+    id: str
+    """Of a job whose history has grown (journal.JOBS_CHANNEL), of a request whose answer has
+    (sampling_ends.ANSWERS_CHANNEL)."""
+
+
+async def announcements(database_url: str, channels: Iterable[str]) -> AsyncIterator[Announced | None]:
+    """Yields None once, when it listens to all of the channels, and then whatever is announced on any of them.
 
     One connection serves any number of readers of one process. psycopg.OperationalError when the connection breaks:
-    the caller listens again, and treats every job as changed since it may have missed something.
+    the caller listens again, and treats everything as changed since it may have missed something.
     """
-    return _announced(database_url, CHANNEL)
-
-
-def answer_changes(database_url: str) -> AsyncIterator[str | None]:
-    """The same for requests to sample: the id of each whose answer has grown."""
-    return _announced(database_url, ANSWERS_CHANNEL)
-
-
-async def _announced(database_url: str, channel: str) -> AsyncIterator[str | None]:
     connection = await psycopg.AsyncConnection.connect(_address(database_url), autocommit=True)
     async with connection:
-        await connection.execute(f"LISTEN {channel}")
+        for channel in channels:
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         yield None
         async for notification in connection.notifies():
-            yield notification.payload
+            yield Announced(notification.channel, notification.payload)
 
 
 class RequestListener:

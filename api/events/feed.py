@@ -1,9 +1,9 @@
 """What is new of a job, read from the database once however many streams watch it: its events, its log.
 
-Of each topic a watched job has one `Feed`. Woken by the listener (`api.events.listener`), at the latest by the clock,
-it reads what is new and offers it to every subscriber's bounded backlog. A subscriber whose backlog is full lags, and
-reads from the database itself until it has caught up; so nobody misses an event, nobody holds a connection while
-waiting, and memory is bounded. Readers who do not read at all are dropped by the response (`api.events.stream`).
+Of each topic a watched job has one `Feed`. Woken by the listener (`api.listener`), at the latest by the clock, it reads
+what is new and offers it to every subscriber's bounded backlog. A subscriber whose backlog is full lags, and reads from
+the database itself until it has caught up; so nobody misses an event, nobody holds a connection while waiting, and
+memory is bounded. Readers who do not read at all are dropped by the response (`api.events.stream`).
 """
 
 import asyncio

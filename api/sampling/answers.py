@@ -1,4 +1,4 @@
-"""Answers of samplers as they grow, for whoever waits for them: one listening connection per process wakes them all.
+"""Answers of samplers as they grow, for whoever waits for them, woken by the process's one listener (`api.listener`).
 
 A reader that was not woken looks by the clock, for a notification may be lost. Nobody holds a connection while waiting,
 and a few threads read for all, so that thousands who wait take the database from nobody.
@@ -10,18 +10,15 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 
-import psycopg
 from anyio import CapacityLimiter, to_thread
 
 from api.problems import DATABASE_AWAY, Problem
-from store.notifications import answer_changes
 from store.sampling import Answer, SamplingStatus
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 READERS = 4
-RECONNECT_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 5
 PAGE = 500
 
@@ -118,21 +115,3 @@ def problem_of(error: dict[str, object] | None) -> Problem:
 
 def _unavailable(code: str, message: str) -> Problem:
     return Problem(503, code, message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-
-
-async def listen(database_url: str, watch: AnswerWatch) -> None:
-    """Run until cancelled; the database may be away at the start and at any time later."""
-    away = False
-    while True:
-        try:
-            async for sampling_id in answer_changes(database_url):
-                if sampling_id is None:
-                    watch.wake_all()  # whatever was announced before went unheard
-                    away = False
-                else:
-                    watch.wake(sampling_id)
-        except psycopg.OperationalError as error:
-            if not away:
-                logger.warning("answers: the database does not answer: %s", str(error).partition("\n")[0])
-                away = True
-        await asyncio.sleep(RECONNECT_SECONDS)

@@ -113,7 +113,7 @@ def _ask_all(api: Asym, asked: Sequence[Asked]) -> list[dict[str, Any]]:
     """Ask all of them at once, showing each one's answers when they are there."""
     places = [column.empty() for column in st.columns(len(asked))]
     for place, (model, _) in zip(places, asked, strict=True):
-        place.caption(f"{wording.inert(model)}: is asked …")
+        place.text(f"{model}: is asked …")
     answers: list[dict[str, Any]] = [{} for _ in asked]
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         running: dict[Future[dict[str, Any]], int] = {
@@ -134,7 +134,7 @@ def _columns(answers: Sequence[dict[str, Any]]) -> None:
 
 
 def _answer(answer: dict[str, Any]) -> None:
-    st.markdown(f"**{wording.inert(answer['model'])}**")
+    st.text(answer["model"])
     if "error" in answer:
         st.error(wording.inert(answer["error"]), icon=":material/error:")
         return

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 from trainer.rewards import BadAnswerError, UnusableVerifierError, VerifierUnavailableError, verify
+from trainer.spec import failpoints
 from trainer.spec.events import Judged
 from trainer.spec.sampling import Judgement
 
@@ -25,6 +26,7 @@ class Judge:
     def _run(self) -> None:
         while True:
             text, judgement, done = self._todo.get()
+            failpoints.hit("sampler.judge")
             done(_verdict(text, judgement))
 
 

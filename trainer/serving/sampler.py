@@ -17,7 +17,6 @@ from trainer.serving.batch import Drawn, Sample
 from trainer.serving.judging import Judge
 from trainer.serving.prompts import RequestError, samples_of
 from trainer.serving.texts import SampleText
-from trainer.spec import failpoints
 from trainer.spec.events import Delta, Judged, Likely, Sampled, SampledToken, SamplingError, SamplingUsage
 from trainer.spec.sampling import Order, SamplingRequest
 
@@ -192,8 +191,6 @@ class Sampler:
             usage = SamplingUsage(prompt_tokens=answering.prompt_tokens, completion_tokens=answering.completion_tokens)
         self._events.emit(Sampled, request=request_id, number=answering.parts, deltas=deltas, usage=usage)
         answering.parts += 1
-        if usage is None:
-            failpoints.hit("sampler.told")
 
     def _fail_all(self, code: str, message: str) -> None:
         self._batch.clear()

@@ -35,7 +35,7 @@ file `POINT#ANYTHING.json` in it, `{"action": "kill", "skip": 2, "of": "job_..."
                           `short` damage one of its files)                          trainer
     trainer.done          before the last word                                      trainer
     sampler.load          before the model is loaded                                sampler
-    sampler.told          a part of an answer, not the last, is said                sampler
+    sampler.judge         a sample has ended, and is to be judged                   sampler
 
 Standard library only: the API, the worker and the trainer all pass here.
 """

@@ -180,7 +180,9 @@ def test_streams_hold_no_database_connections(member, make_job, url, database_ur
         for _, connection in sockets:
             assert b"200 OK" in connection.recv(4096)
         counts = connections_of(database_url)
-        assert counts["asym-listener"] == 1 + 1  # the server under test, and the application of `member`
+        # One for each process, for all of its streams and all that waits for a sampler: the server under test, and the
+        # application of `member`.
+        assert counts["asym-listener"] == 1 + 1
         assert counts["asym"] <= 50  # the two pools and the test's own, far below one for each stream and request
         # The streams leave room for everyone else.
         response = httpx.get(f"{url}/jobs", headers={"Authorization": f"Bearer {member.key.plain}"}, timeout=5)

@@ -63,7 +63,6 @@ def hold(tmp_path):
         name = f"{point}#{len(list(Path(tmp_path).rglob('*.json')))}.json"
         (tmp_path / name).write_text(json.dumps({"action": "hold"}))
         (tmp_path / "released").mkdir(exist_ok=True)
-        arm.fired = tmp_path / "fired" / name
         return lambda: (tmp_path / "released" / name).touch()
 
     return arm
@@ -80,6 +79,21 @@ def complete(client, **given):
     return client.with_options(timeout=120).completions.create(
         **{"model": TINY, "prompt": "12+34=", "max_tokens": 8} | given
     )
+
+
+def judged(kind, answer, **options):
+    return {"asym": {"verify": {"kind": kind, "answer": answer, "options": options}}}
+
+
+def begin(client, hold, **given):
+    """A stream that has begun and surely does not end, and what lets it end: it waits for a verdict, which is held.
+
+    Without that a short answer may be whole in its first part.
+    """
+    release = hold("sampler.judge")
+    stream = chat(client, stream=True, n=8, extra_body=judged("exact", "46"), **given)
+    next(stream)
+    return stream, release
 
 
 def test_what_is_asked_is_answered(client, worker, url, key, samplers, statuses, hold, wait_until):
@@ -175,9 +189,7 @@ def test_what_is_asked_is_answered(client, worker, url, key, samplers, statuses,
     assert (raised.value.code, raised.value.param) == ("unknown_token", "prompt")
 
     # Whoever goes away is no longer sampled for, and in nobody's way.
-    release = hold("sampler.told")
-    stream = chat(client, stream=True, n=16)
-    next(iter(stream))
+    stream, release = begin(client, hold)
     stream.close()
     wait_until(lambda: statuses().get("cancelled") == 1)
     release()
@@ -189,10 +201,6 @@ def test_what_is_asked_is_answered(client, worker, url, key, samplers, statuses,
     assert httpx.get(f"{url}/jobs", headers=headers).json()["data"] == []
     [shown] = httpx.get(f"{url}/workers", headers=headers).json()["data"]
     assert (shown["busy_cpu_slots"], shown["jobs"][0]["name"]) == (1, f"samples from {TINY}")
-
-
-def judged(kind, answer, **options):
-    return {"asym": {"verify": {"kind": kind, "answer": answer, "options": options}}}
 
 
 WRONG = {
@@ -275,9 +283,7 @@ def test_a_checkpoint_is_sampled_from_until_its_job_is_deleted(
     with pytest.raises(openai.NotFoundError):
         chat(client_of(make_key().plain), model=model)
 
-    hold("sampler.told")  # until its sampler is gone: a short answer would be whole by then
-    stream = iter(chat(client, model=model, stream=True, n=16))
-    next(stream)
+    stream, _ = begin(client, hold, model=model)
     # What is loaded keeps nobody from deleting the job; what is being answered from it ends with an error.
     assert httpx.delete(f"{url}/jobs/{job.id}", headers={"Authorization": f"Bearer {key.plain}"}).status_code == 204
     with pytest.raises(openai.NotFoundError):
@@ -294,9 +300,7 @@ def test_a_stream_ends_with_an_error_when_its_worker_is_killed_and_the_next_requ
     client, worker, hold, wait_until, statuses, samplers
 ):
     lost = worker()
-    hold("sampler.told")
-    stream = iter(chat(client, stream=True, n=8))
-    next(stream)
+    stream, _ = begin(client, hold)
     lost.kill()
     lost.wait()
     with pytest.raises(openai.APIError) as raised:

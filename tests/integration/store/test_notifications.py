@@ -8,15 +8,20 @@ import pytest
 from sqlalchemy import text
 
 from store import jobs, leases
-from store.notifications import job_changes
+from store.database import notify_after_commit
+from store.journal import JOBS_CHANNEL
+from store.notifications import Announced, announcements
+from store.sampling_ends import ANSWERS_CHANNEL
+
+CHANNELS = (JOBS_CHANNEL, ANSWERS_CHANNEL)
 
 
 def listen(database_url, act, expected):
-    """Listen, call `act` in a thread once listening, and return the first `expected` ids."""
+    """Listen, call `act` in a thread once listening, and return the first `expected` announcements."""
 
     async def run():
         heard = []
-        async with contextlib.aclosing(job_changes(database_url)) as changes, asyncio.timeout(30):
+        async with contextlib.aclosing(announcements(database_url, CHANNELS)) as changes, asyncio.timeout(30):
             assert await anext(changes) is None
             acting = asyncio.create_task(asyncio.to_thread(act))
             while len(heard) < expected:
@@ -40,7 +45,19 @@ def test_what_changes_a_jobs_history_is_heard(database, database_url, identity, 
 
     heard = listen(database_url, act, 5)
     assert len(set(heard)) == 1
-    assert heard[0].startswith("job_")
+    assert heard[0].channel == JOBS_CHANNEL
+    assert heard[0].id.startswith("job_")
+
+
+def test_one_connection_hears_all_channels_in_the_order_of_the_commits(database, database_url):
+    told = [(ANSWERS_CHANNEL, "answer"), (JOBS_CHANNEL, "job"), (ANSWERS_CHANNEL, "another")]
+
+    def act():
+        for channel, changed_id in told:
+            with database.transaction() as session:
+                notify_after_commit(session, channel, changed_id)
+
+    assert listen(database_url, act, 3) == [Announced(*each) for each in told]
 
 
 def test_what_was_rolled_back_is_not_heard(database, database_url, identity, queue_job):
@@ -52,7 +69,7 @@ def test_what_was_rolled_back_is_not_heard(database, database_url, identity, que
             raise ZeroDivisionError
         queue_job()
 
-    assert listen(database_url, act, 1) != [rolled_back]
+    assert listen(database_url, act, 1) != [Announced(JOBS_CHANNEL, rolled_back)]
 
 
 def test_a_renewal_is_not_news(database, database_url, running, queue_job):
@@ -61,7 +78,7 @@ def test_a_renewal_is_not_news(database, database_url, running, queue_job):
             leases.renew(session, running.job_id, running.attempt, 60)
         queue_job()
 
-    assert listen(database_url, act, 1) != [running.job_id]
+    assert listen(database_url, act, 1) != [Announced(JOBS_CHANNEL, running.job_id)]
 
 
 def test_a_broken_connection_is_told(database, database_url):
@@ -88,7 +105,7 @@ def test_the_listening_connection_notices_a_server_that_vanished(database_url):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(psycopg.AsyncConnection, "connect", remember)
-            async with contextlib.aclosing(job_changes(database_url)) as changes:
+            async with contextlib.aclosing(announcements(database_url, CHANNELS)) as changes:
                 await anext(changes)
                 return opened[0].info.get_parameters()
 
