@@ -43,6 +43,38 @@ _numbers = itertools.count(1)
 
 T = TypeVar("T")
 
+LONG_FILES = (
+    "tests/integration/client/test_up.py",
+    "tests/unit/trainer/run/test_process.py",
+    "tests/browser/test_dashboard.py",
+    "tests/integration/schema/test_document.py",
+    "tests/documentation/test_blocks.py",
+    "tests/faults/test_suite.py",
+    "tests/faults/test_kill.py",
+    "tests/browser/test_playground.py",
+    "tests/integration/openai/test_completions.py",
+    "tests/faults/test_servers.py",
+    "tests/integration/client/test_eval.py",
+    "tests/unit/trainer/models/test_sources.py",
+    "tests/unit/trainer/run/test_ranks.py",
+    "tests/browser/test_sweeps.py",
+    "tests/integration/client/test_train.py",
+    "tests/unit/trainer/rewards/test_pool.py",
+    "tests/browser/test_compare.py",
+    "tests/integration/client/test_distributions.py",
+    "tests/integration/openai/test_jobs.py",
+)
+"""Those that take longest, longest first; `--durations` tells."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process ends on one while the others have nothing left to do.
+
+    A file goes to one process, in this order (`./dev test`; xdist by itself begins with the files of most tests).
+    """
+    order = {ROOT / name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
 
 @dataclass(frozen=True)
 class Servers:
@@ -124,6 +156,14 @@ def broker_url(servers: Servers) -> str:
     with redis.Redis(unix_socket_path=servers.broker_url.removeprefix("redis+socket://"), db=number) as client:
         client.flushdb()
     return f"{servers.broker_url}?virtual_host={number}"
+
+
+@pytest.fixture(scope="session")
+def models_cache(pytestconfig: pytest.Config) -> Path:
+    """Where builtin models are kept once made: making one takes most of a minute, so all test processes and later runs
+    share them (their makers lock, verify and version the cache)."""
+    assert pytestconfig.cache is not None
+    return Path(pytestconfig.cache.mkdir("models"))
 
 
 @pytest.fixture

@@ -126,10 +126,9 @@ def free_ports(count):
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory, request):
+def stack(tmp_path_factory, models_cache, request):
     home = tmp_path_factory.mktemp("asym")
-    # Making builtin/tiny-arith takes a minute; it is the same each time.
-    (home / "models-cache").symlink_to(request.config.cache.mkdir("asym-models"))
+    (home / "models-cache").symlink_to(models_cache)
     stack = Stack(home, *free_ports(2))
     try:
         stack.start_servers()

@@ -71,24 +71,47 @@ def test_the_runs_table_shows_a_run_and_opens_it(page, stack, finished):
     assert f"job={finished}" in page.url
 
 
-def test_both_entropies_are_drawn_on_one_chart(page, stack, finished):
-    page.goto(f"{stack.url}/run?job={finished}&section=Exploration")
-    found = chart(page, "Entropy by channel")
-    assert count(found, "steps") >= 20
-    expect(found.locator(".chip")).to_contain_text(["informative (correct)", "spurious (incorrect)", "all tokens"])
-    # Lines are drawn with soft edges: near the colour counts.
-    drawn = found.locator("canvas").evaluate(
+COLORS = {"informative": [0, 114, 178], "spurious": [213, 94, 0]}
+
+
+def drawn_columns(found):
+    """In how many columns of the chart's canvas each line is seen, by channel."""
+    seen = found.locator("canvas").evaluate(
+        # A line's edges are soft: there the canvas has its colour, but is partly transparent.
         """(canvas, colors) => {
             const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
             const near = (at, color) => color.every((part, index) => Math.abs(data[at + index] - part) < 24);
-            const seen = colors.map(() => 0);
+            const columns = colors.map(() => new Set());
             for (let at = 0; at < data.length; at += 4)
-                if (data[at + 3] > 200) colors.forEach((color, index) => { seen[index] += near(at, color); });
-            return seen;
+                if (data[at + 3] > 100)
+                    colors.forEach((color, index) => near(at, color) && columns[index].add((at / 4) % canvas.width));
+            return columns.map((each) => each.size);
         }""",
-        [[0, 114, 178], [213, 94, 0]],
+        list(COLORS.values()),
     )
-    assert min(drawn) > 100, f"pixels of the informative and the spurious line: {drawn}"
+    return dict(zip(COLORS, seen, strict=True))
+
+
+def test_both_entropies_are_drawn_on_one_chart(page, stack, api, finished):
+    page.goto(f"{stack.url}/run?job={finished}&section=Exploration")
+    found = chart(page, "Entropy by channel")
+    assert count(found, "steps") == STEPS
+    expect(found.locator(".chip")).to_contain_text(["informative (correct)", "spurious (incorrect)", "all tokens"])
+    assert min(drawn_columns(found).values()) > 0, "both at once"
+    # Each alone, as another may lie over it. Where no rollout was right (or wrong) its line has a gap: how long it is
+    # follows from the run.
+    metrics = api.metrics(finished, ["entropy/informative", "entropy/spurious"])["keys"]
+    step = found.locator(".u-over").bounding_box()["width"] / STEPS
+    for channel, other in (("informative", "spurious"), ("spurious", "informative")):
+        found.locator(".chip", has_text=channel).dblclick()
+        expect(found.locator(".chip[aria-pressed=true]")).to_have_count(1)
+        points = metrics[f"entropy/{channel}"]
+        defined = {at for at, value in zip(points["step"], points["value"], strict=True) if value is not None}
+        length = step * sum(at + 1 in defined for at in defined)
+        assert length > 0, metrics
+        until(lambda other=other: drawn_columns(found)[other] == 0)
+        columns = drawn_columns(found)[channel]
+        assert columns > 0.8 * length, f"{columns} columns of {channel}, whose lines are {length:.0f} long"
     chart(page, "Phase plane")
     # Only what is on screen is mounted.
     assert page.locator(".asym-chart").filter(has_text="Gradient norm").count() == 0
@@ -486,7 +509,7 @@ def test_a_data_set_is_uploaded_looked_at_and_deleted(page, stack, api, finished
     file = tmp_path / "looked-at.jsonl"
     file.write_text("".join(json.dumps({"q": f"{n}+{n}=", "a": str(n + n)}) + "\n" for n in range(30)))
     sent = []
-    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(data)))
     page.goto(f"{stack.url}/datasets")
     page.get_by_role("button", name="Upload a data set").click()
     page.locator("input[type=file]").set_input_files(file)

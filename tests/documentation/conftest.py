@@ -81,12 +81,11 @@ def copy_examples(to: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(models_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("user")
     home = folder / ".asym"
     home.mkdir(mode=0o700)
-    # builtin/tiny-arith is made once for all tests of this checkout.
-    (home / "models-cache").symlink_to(request.config.cache.mkdir("asym-models"))
+    (home / "models-cache").symlink_to(models_cache)
     outside = {name: value for name, value in os.environ.items() if not name.startswith("ASYM_")}
     api, dashboard = str(free_port()), str(free_port())
     output = folder / "up.log"

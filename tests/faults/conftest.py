@@ -20,12 +20,6 @@ STEPS = 30
 EVERY = 5
 
 
-@pytest.fixture(scope="session")
-def models_cache(pytestconfig):
-    """Where the builtin model is kept once made: making it takes a minute, so it outlives the test run."""
-    return Path(pytestconfig.cache.mkdir("models"))
-
-
 @pytest.fixture
 def worker_environment(environment, home, models_cache):
     (home / "models-cache").symlink_to(models_cache)

@@ -211,7 +211,7 @@ def test_a_request_that_hangs_is_answered(serve, database):
 
 
 def test_a_key_holds_so_many_streams_and_no_more(start_server, make_key, make_dataset, make_spec, database):
-    from store import jobs
+    from store import jobs, journal
 
     key = make_key(Role.ADMIN)
     dataset = make_dataset(key.identity)
@@ -235,7 +235,10 @@ def test_a_key_holds_so_many_streams_and_no_more(start_server, make_key, make_da
             with http.stream("GET", url, headers=headers(other.plain)) as another:
                 assert another.status_code == 200
         deadline = time.monotonic() + 20
-        while True:  # the server notices at its next heartbeat or write that they are gone
+        while True:  # the server notices at its next write that they are gone, or at its next heartbeat
+            with database.transaction() as session:
+                journal.append(session, [journal.event_row(job.id, 0, "message", "news", {})])
+                journal.announce(session, job.id)
             with http.stream("GET", url, headers=headers(key.plain)) as again:
                 if again.status_code == 200:
                     break

@@ -21,12 +21,6 @@ DEADLINE = 30.0
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
-@pytest.fixture(scope="session")
-def models_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """builtin/tiny-arith is made once for all homes of this test process."""
-    return tmp_path_factory.mktemp("models-cache")
-
-
 @pytest.fixture
 def without_service(tmp_path: Path, models_cache: Path) -> dict[str, str]:
     """For commands without a service: a home of their own with the builtin models in it."""

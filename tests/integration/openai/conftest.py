@@ -108,12 +108,10 @@ def create(client: OpenAI, upload: Callable[..., str]) -> Callable[..., Any]:
 
 @pytest.fixture
 def worker(
-    environment: dict[str, str], home: Path, tmp_path: Path, pytestconfig: pytest.Config
+    environment: dict[str, str], home: Path, tmp_path: Path, models_cache: Path
 ) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """worker(): start a real worker. The model outlives the test run, as for the fault tests: making it takes a
-    minute."""
-    assert pytestconfig.cache is not None
-    (home / "models-cache").symlink_to(pytestconfig.cache.mkdir("models"))
+    """worker(): start a real worker."""
+    (home / "models-cache").symlink_to(models_cache)
     processes: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
