@@ -2,7 +2,7 @@
 
 import pytest
 
-DEFAULT_EXAMPLES = 8
+DEFAULT_EXAMPLES = 4
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
