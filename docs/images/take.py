@@ -24,7 +24,7 @@ from pathlib import Path
 
 import runs
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from client import Asym, Unreachable
 
@@ -56,8 +56,6 @@ class View:
     then: Callable[[Page], None] = lambda page: None
     """What is done before."""
     signed_in: bool = True
-    while_jobs_run: bool = True
-    """Else it is taken once they do not: it wants the one slot of this platform for itself."""
 
 
 def _run(section: str, name: str = runs.MAIN) -> Callable[[Ids], str]:
@@ -78,10 +76,6 @@ def _prompts(ids: Ids) -> str:
     return f"compare?jobs={ids['grpo-s0']},{ids['reinforce-s0']}&section=Prompts"
 
 
-def _two_models(ids: Ids) -> str:
-    return f"playground?models=job/{ids[runs.MAIN]}@150,builtin/tiny-arith"
-
-
 def _fill_in(page: Page) -> None:
     page.get_by_role("textbox", name="Name", exact=True).fill("additions")
     for label, value in (("Model", "builtin/tiny-arith"), ("Verifier", "exact")):
@@ -99,14 +93,6 @@ def _look_at_tokens(page: Page) -> None:
     field.click()
     page.get_by_role("option", name="builtin/tiny-arith", exact=True).click()
     page.get_by_text("Tokens in a prompt").wait_for()
-
-
-def _sample(page: Page) -> None:
-    page.get_by_role("textbox", name="Prompt", exact=True).fill("12+34=")
-    page.get_by_text("How to sample, and how to judge").click()
-    page.get_by_role("textbox", name="Answer", exact=True).fill("46")
-    page.get_by_role("button", name="Sample", exact=True).click()
-    expect(page.get_by_text("of 3 right")).to_have_count(2, timeout=120_000)
 
 
 CHARTS, TABLE = ".asym-chart[data-builds]", "[data-testid=stDataFrame] table td"
@@ -131,7 +117,6 @@ VIEWS = (
     View("workers", lambda ids: "workers", 380, ready=TABLE),
     View("team", lambda ids: "team", 520, ready=TABLE),
     View("sign-in", lambda ids: "", 480, signed_in=False),
-    View("playground", _two_models, 980, then=_sample, while_jobs_run=False),
 )
 
 
@@ -146,28 +131,20 @@ def main() -> int:
     views = [view for view in VIEWS if not only or view.name in only]
     with _folder(arguments.home) as home, _platform(home) as dashboard_url, Asym(home=home) as asym:
         still = runs.everything(asym)
-        with sync_playwright() as playwright:
-            path = os.environ.get("ASYM_CHROMIUM", "/usr/bin/chromium")
-            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-
-            def take(view: View, ids: Ids) -> None:
-                for theme in THEMES:
-                    taken = _take(browser, dashboard_url, view, ids, theme)
-                    file = arguments.to / f"{view.name}-{theme}.png"
-                    file.write_bytes(taken)
-                    print(f"{file.name:32}{len(taken) / 1e3:8.0f} kB", flush=True)
-
-            moving = runs.in_motion(asym)
-            try:
+        moving = runs.in_motion(asym)
+        try:
+            with sync_playwright() as playwright:
+                path = os.environ.get("ASYM_CHROMIUM", "/usr/bin/chromium")
+                browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
                 for view in views:
-                    if view.while_jobs_run:
-                        take(view, still | moving)
-            finally:
-                runs.stop(asym, moving)
-            for view in views:
-                if not view.while_jobs_run:
-                    take(view, still)
-            browser.close()
+                    for theme in THEMES:
+                        taken = _take(browser, dashboard_url, view, still | moving, theme)
+                        file = arguments.to / f"{view.name}-{theme}.png"
+                        file.write_bytes(taken)
+                        print(f"{file.name:32}{len(taken) / 1e3:8.0f} kB", flush=True)
+                browser.close()
+        finally:
+            runs.stop(asym, moving)
     return 0
 
 
