@@ -11,11 +11,10 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import hypothesis
 import psycopg
@@ -30,6 +29,7 @@ from store.database import Database
 from store.ids import new_id
 from store.models import Dataset
 from store.settings import Settings
+from tests import waiting
 from trainer.spec import JobSpec
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +41,6 @@ hypothesis.settings.load_profile("asym")
 _VALKEY_DATABASES = 16
 _numbers = itertools.count(1)
 
-T = TypeVar("T")
 
 LONG_FILES = (
     "tests/integration/client/test_up.py",
@@ -261,15 +260,7 @@ def make_spec() -> Callable[..., JobSpec]:
 @pytest.fixture
 def wait_until() -> Callable[..., Any]:
     """wait_until(condition, seconds=30): the first true value of the condition; fails when there is none in time."""
-
-    def wait(condition: Callable[[], T], seconds: float = 30.0, poll: float = 0.05) -> T:
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            assert time.monotonic() < deadline, f"not within {seconds:g} s: {condition}"
-            time.sleep(poll)
-        return value
-
-    return wait
+    return waiting.wait_until
 
 
 @pytest.fixture

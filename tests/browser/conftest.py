@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from client import Asym
 from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24
@@ -104,15 +104,13 @@ class Stack:
 
 
 def answering(url, seconds=60):
-    deadline = time.monotonic() + seconds
-    while True:
+    def answers():
         try:
-            if httpx.get(url, timeout=5).status_code == 200:
-                return
+            return httpx.get(url, timeout=5).status_code == 200
         except httpx.TransportError:
-            pass
-        assert time.monotonic() < deadline, f"{url} did not answer within {seconds} s"
-        time.sleep(0.1)
+            return False
+
+    wait_until(answers, seconds, f"an answer from {url}")
 
 
 def free_ports(count):
@@ -192,10 +190,7 @@ def finished(api, submit):
 def running(api, submit, finished):
     """A run that goes on for the whole session and has done some steps."""
     job_id = submit("arith-running", ENDLESS)
-    deadline = time.monotonic() + 120
-    while api.job(job_id)["progress"]["step"] < 6:
-        assert time.monotonic() < deadline, api.job(job_id)
-        time.sleep(0.2)
+    wait_until(lambda: api.job(job_id)["progress"]["step"] >= 6, 120, f"step 6 of {job_id}", poll=0.2)
     yield job_id
     api.cancel(job_id)
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from store.access import Role
 from store.database import Database
 from store.models import Rollout
 from tests.browser.conftest import STEPS
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -26,13 +26,6 @@ def chart(page, title):
     found = page.locator(".asym-chart").filter(has=page.locator(".name", has_text=re.compile(f"^{re.escape(title)}$")))
     expect(found).to_have_attribute("data-steps", re.compile("^[1-9]"))
     return found
-
-
-def until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.1)
 
 
 def count(found, attribute):
@@ -109,7 +102,7 @@ def test_both_entropies_are_drawn_on_one_chart(page, stack, api, finished):
         defined = {at for at, value in zip(points["step"], points["value"], strict=True) if value is not None}
         length = step * sum(at + 1 in defined for at in defined)
         assert length > 0, metrics
-        until(lambda other=other: drawn_columns(found)[other] == 0)
+        wait_until(lambda other=other: drawn_columns(found)[other] == 0)
         columns = drawn_columns(found)[channel]
         assert columns > 0.8 * length, f"{columns} columns of {channel}, whose lines are {length:.0f} long"
     chart(page, "Phase plane")
@@ -297,7 +290,7 @@ def test_a_zoom_survives_refreshes_and_nothing_is_mounted_again(page, stack, run
     zoomed, built = found.get_attribute("data-range"), found.get_attribute("data-builds")
     last = count(found, "last")
     updates = count(found, "updates")
-    until(lambda: count(found, "updates") >= updates + 3 and count(found, "last") > last)
+    wait_until(lambda: count(found, "updates") >= updates + 3 and count(found, "last") > last)
     assert found.evaluate("node => node.seenBefore === true"), "the chart was replaced"
     assert found.get_attribute("data-range") == zoomed
     assert found.get_attribute("data-builds") == built
@@ -392,10 +385,10 @@ def test_a_run_is_made_in_the_browser_from_the_upload_on(page, stack, api, runni
     good.write_text("".join(f'{{"prompt": "{n}+1=", "answer": "{n + 1}"}}\n' for n in range(40)))
     bad.write_text(good.read_text() + "no json\n")
     page.locator("input[type=file]").set_input_files(bad)
-    page.get_by_role("button", name="Upload", exact=True).click()
+    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
     expect(page.get_by_text("1 error in bad.jsonl; nothing was stored")).to_be_visible()
     page.locator("input[type=file]").set_input_files(good)
-    page.get_by_role("button", name="Upload", exact=True).click()
+    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
     page.keyboard.press("Escape")
     expect(page.get_by_text("The platform would take it.")).to_be_visible()
     expect(page.get_by_text("40 rows").first).to_be_visible()
@@ -418,7 +411,7 @@ def test_a_page_survives_an_api_that_goes_away(page, stack, running):
         assert found.evaluate("node => node.seenBefore === true"), "what was known is gone"
         last = count(found, "last")
     expect(page.get_by_text("does not answer")).to_have_count(0)
-    until(lambda: count(found, "last") > last)
+    wait_until(lambda: count(found, "last") > last)
 
 
 def test_a_page_opened_while_the_api_is_away_comes_back_by_itself(page, stack, finished):
@@ -513,7 +506,7 @@ def test_a_data_set_is_uploaded_looked_at_and_deleted(page, stack, api, finished
     page.goto(f"{stack.url}/datasets")
     page.get_by_role("button", name="Upload a data set").click()
     page.locator("input[type=file]").set_input_files(file)
-    page.get_by_role("button", name="Upload", exact=True).click()
+    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
     expect(page.get_by_text("60 errors in looked-at.jsonl; nothing was stored")).to_be_visible()
     page.get_by_text("Columns of other names").click()
     expect(page.get_by_label("Column of the answer")).to_be_visible()
@@ -525,7 +518,7 @@ def test_a_data_set_is_uploaded_looked_at_and_deleted(page, stack, api, finished
     # no click any more.
     assert page.get_by_text("60 errors in looked-at.jsonl").is_visible()
     assert len(sent) == before, "typing asks the server"
-    page.get_by_role("button", name="Upload", exact=True).click()
+    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
     expect(page.get_by_test_id("stCode").filter(has_text='"prompt": "7+7="')).to_be_visible()
     (dataset,) = [each for each in api.datasets() if each["name"] == "looked-at.jsonl"]
     assert f"dataset={dataset['id']}" in page.url

@@ -15,6 +15,7 @@ import pytest
 
 from client import Asym
 from client.front import free_port
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120.0
@@ -64,10 +65,7 @@ class Platform:
         for status in ("queued", "running", "pausing", "paused"):
             for job in self.asym.jobs(status=[status]):
                 self.asym.cancel(job["id"])
-        deadline = time.monotonic() + SECONDS
-        while list(self.asym.jobs(status=["cancelling"])):
-            assert time.monotonic() < deadline, "a cancelled job does not end"
-            time.sleep(0.2)
+        wait_until(lambda: not list(self.asym.jobs(status=["cancelling"])), SECONDS, "a cancelled job's end")
 
 
 def copy_examples(to: Path) -> None:

@@ -92,6 +92,7 @@ class Dispatcher:
                 if outcome is not None and task is not None:
                     outcomes[task] = outcome
                     self._failed_starts = 0
+        self.start()  # for the next run, in place of one that failed with the last request
         return [outcomes[index] for index in range(len(requests))]
 
     def _give(self, slot: _Slot, pending: deque[int], requests: Sequence[dict[str, object]]) -> None:

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,18 +19,11 @@ from client import Asym, AsymError
 from client.front import free_port, is_up
 from handbook import blocks
 from store.database import Database
+from tests.waiting import wait_until
 
 WriteSpec = Callable[..., Path]
 START_SECONDS = 120.0
 STOP_SECONDS = 90.0
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until the condition holds; fail with what was waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
 
 
 @dataclass

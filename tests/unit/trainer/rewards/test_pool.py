@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.waiting import wait_until
 from trainer.rewards import Verdict, VerifierPool, VerifierUnavailableError, VerifyItem
 from trainer.rewards.process import VerifierProcess
 
@@ -22,13 +21,6 @@ ROOT = Path(__file__).parents[4]
 
 def hostile_pool(**options) -> VerifierPool:
     return VerifierPool("math", **({"workers": 2, "timeout_seconds": 4, "command": HOSTILE} | options))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def is_running(pid: int) -> bool:
@@ -98,6 +90,12 @@ def test_all_slots_killed_at_once_come_back():
     with hostile_pool(workers=3) as pool:
         verdicts = pool.score([VerifyItem("hang", "5")] * 6 + [VerifyItem("5", "5")] * 20)
     assert [verdict.error for verdict in verdicts] == ["timeout"] * 6 + [None] * 20
+
+
+def test_one_killed_by_the_last_item_is_replaced_before_the_next_is_asked():
+    with hostile_pool() as pool:
+        pool.score([VerifyItem("5", "5"), VerifyItem("exit", "5")])
+        assert len(pids(pool)) == 2
 
 
 def test_work_overlaps(tmp_path):
