@@ -32,10 +32,10 @@ def page() -> str:
     parts.append(
         "\n## A sweep's plan { #sweep }\n\nWhat `POST /sweeps` and `asym sweeps submit` take ([how](../sweeps.md)).\n\n"
     )
-    parts.append(_fields(None, plan, {}))
     own = {name: found for name, found in plan["$defs"].items() if name not in schema["$defs"] and name != "JobSpec"}
-    for name, found in own.items():
-        parts.append(f"\n### {name} {{ #{anchor(name)} }}\n\n" + _section(name, {name: found}))
+    parts.append(_fields(None, plan, own))
+    for name in own:
+        parts.append(f"\n### {name} {{ #{anchor(name)} }}\n\n" + _section(name, own))
     return "".join(parts)
 
 

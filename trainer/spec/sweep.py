@@ -28,10 +28,13 @@ class Range(SpecPart):
     """Numbers between two ends, both included."""
 
     low: Real
+    """The least number that may be drawn."""
     high: Real
+    """The greatest one."""
     scale: Literal["linear", "log"] = "linear"
     """log: as many between 1 and 10 as between 10 and 100."""
     integer: bool = False
+    """Draw whole numbers only."""
 
     @model_validator(mode="after")
     def _ends_are_in_order(self) -> Self:
@@ -58,6 +61,7 @@ class GridSearch(SpecPart):
 
     kind: Literal["grid"]
     parameters: dict[Path, Values] = Field(min_length=1, max_length=8)
+    """The values that each field takes, by its path: `algorithm.beta_pos: [0.0, 0.9]`."""
 
     def points(self) -> Iterator[dict[str, Scalar]]:
         for values in product(*self.parameters.values()):
@@ -75,7 +79,9 @@ class RandomSearch(SpecPart):
 
     kind: Literal["random"]
     parameters: dict[Path, Values | Range] = Field(min_length=1, max_length=32)
+    """What each field is drawn from, by its path: some values, each as likely as another, or a range of numbers."""
     samples: Annotated[int, Field(ge=1, le=MAX_MEMBERS)]
+    """How many combinations are drawn; equal ones are run once."""
     seed: int = 0
     """Of the draws; the runs' seeds are the sweep's `seeds`."""
 
@@ -99,6 +105,7 @@ class ListedPoints(SpecPart):
 
     kind: Literal["list"]
     points_: list[dict[Path, Scalar]] = Field(alias="points", min_length=1, max_length=MAX_MEMBERS)
+    """Each a value for each of its fields, by path; a field that it does not name is as `base` has it."""
 
     def points(self) -> Iterator[dict[str, Scalar]]:
         yield from self.points_
@@ -114,6 +121,7 @@ class MedianRule(SpecPart):
     """Ends members that do worse than most did so far (the median stopping rule of Google Vizier, section 3.2.2)."""
 
     rule: Literal["median"] = "median"
+    """The one rule there is."""
     after_steps: Annotated[int, Field(ge=1)] = 20
     """No member is ended before it has done so many steps."""
     least_members: Annotated[int, Field(ge=2)] = 4
@@ -132,17 +140,24 @@ OWN = ("name", "seed")
 
 
 class SweepSpec(SpecPart):
+    """Many jobs of one plan."""
+
     name: Name
+    """The members carry it as the tag `sweep:NAME`."""
     base: dict[str, Any]
     """The job spec that all members have in common. Its name is the members' beginning; its seed is each one's own."""
     search: Annotated[GridSearch | RandomSearch | ListedPoints, Field(discriminator="kind")]
+    """Which fields take which values; `base` has the others."""
     seeds: list[int] = Field(default=[0], min_length=1, max_length=100)
     """Every combination is run with each of them."""
     metric: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]{1,200}$")] = "group/accuracy"
     """What members are compared by."""
     goal: Literal["max", "min"] = "max"
+    """Whether a high or a low value of the metric is the better one."""
     early_stopping: MedianRule | None = None
+    """When hopeless members are ended; null: never."""
     budget: Budget | None = None
+    """What the members may use together; null: what the team's limits leave."""
 
     @model_validator(mode="after")
     def _paths_are_apart(self) -> Self:
