@@ -74,7 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m store.migrate", description=__doc__)
     parser.add_argument("--api-url", default="http://127.0.0.1:8000", help="written to credentials.json")
     parser.add_argument("--dashboard-url", default="http://127.0.0.1:8501", help="written to credentials.json")
-    parser.add_argument("--draft", metavar="MESSAGE", help="write a new version from the difference to store/models.py")
+    parser.add_argument("--draft", metavar="MESSAGE", help="write a new version from the difference to store/models/")
     parser.add_argument("--json", action="store_true", help="print what was done as one JSON object on stdout")
     options = parser.parse_args()
     try:
