@@ -107,7 +107,7 @@ def rows(
                 "accuracy": None if job["accuracy"] is None else 100 * job["accuracy"],
                 "informative": _spark(own, INFORMATIVE),
                 "spurious": _spark(own, SPURIOUS),
-                "gpu_hours": job["gpu_seconds"] / 3600,
+                "gpu_hours": job["gpu_seconds"] / 3600 or None,  # a run on CPUs has none
                 "worker_time": wording.duration(job["used_seconds"]),
                 "attempt": job["attempt"],
                 "created": wording.about_ago(job["created_at"], now),

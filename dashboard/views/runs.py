@@ -340,7 +340,7 @@ def column_config() -> dict[str, Any]:
             title["gpu_hours"],
             format="%.2f",
             width=77,
-            help="Of all attempts; 0 on CPUs. This head sorts the rows that are here; *Order* sorts all runs that "
+            help="Of all attempts; none on CPUs. This head sorts the rows that are here; *Order* sorts all runs that "
             "have ended.",
         ),
         "worker_time": config.TextColumn(title["worker_time"], width=92, help="On workers, of all attempts"),

@@ -36,7 +36,7 @@ def show(api: Asym) -> None:
         names = {member["id"]: member["name"] for member in members}
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.title(f"Team {wording.inert(me['team_name'])}", width="content")
-            st.text(_who(me, names))
+            st.text(who(me, names))
         _use(me)
         left, right = st.columns([1, 1.7], gap="medium")
         with left:
@@ -51,9 +51,12 @@ def show(api: Asym) -> None:
             _audit(feed, names, keys)
 
 
-def _who(me: Row, names: Mapping[str, str]) -> str:
+def who(me: Row, names: Mapping[str, str]) -> str:
     until = f", valid until {wording.clock(me['expires_at'])}" if me["expires_at"] else ""
-    return f"You are {names.get(me['member_id'], me['member_id'])}, {me['role']}, with the key {me['key_name']}{until}"
+    name = names.get(me["member_id"], me["member_id"])
+    if name == me["key_name"]:  # made without somebody to belong to: the member is called as the key is
+        return f"You are here with the key {name}, {me['role']}{until}"
+    return f"You are {name}, {me['role']}, with the key {me['key_name']}{until}"
 
 
 # ---- limits ----

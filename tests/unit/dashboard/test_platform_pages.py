@@ -65,6 +65,18 @@ def test_use_is_shown_beside_its_limit_where_there_is_one():
     ]
 
 
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        ("ada", "You are ada, admin, with the key ci"),
+        ("ci", "You are here with the key ci, admin"),  # its member was made with it, and is called as it is
+    ],
+)
+def test_who_one_is_is_said_without_saying_it_twice(member, said):
+    me = {"member_id": "member_1", "role": "admin", "key_name": "ci", "expires_at": None}
+    assert team.who(me, {"member_1": member}) == said
+
+
 def worker(**changed):
     return {
         "name": "node-3",

@@ -45,6 +45,11 @@ def test_a_row_tells_a_run_without_another_request():
     assert set(row) == {"pin", "open", *run_table.TITLES}
 
 
+def test_a_run_on_cpus_has_no_gpu_hours():
+    (row,) = run_table.rows([job(1, gpu_seconds=0.0)], {}, [], NOW)
+    assert (row["gpu_hours"], row["worker_time"]) == (None, "30 s")
+
+
 def test_time_left_is_the_place_in_line_or_the_rest_and_nothing_once_it_has_ended():
     queued = job(1, "queued", queue={"position": 4})
     left = [row["left"] for row in run_table.rows([queued, job(2, "running"), job(3)], {}, [], NOW)]
