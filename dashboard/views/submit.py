@@ -56,12 +56,14 @@ def show(api: Asym, open_run: Callable[[str], NoReturn]) -> None:
         with left:
             _form(api, source_id, fields, resolved, problems)
         with right:
-            ready = found is not None and not wrong
             label = "Start the run" if source is None else "Start the changed run"
             # Above what is said of the spec: below, it would move when that changes, as it does when the field typed
             # last is left for the button, and the click be lost.
-            if st.button(label, type="primary", disabled=not ready, icon=":material/rocket_launch:"):
-                _start(api, source_id, changes if source_id else spec, open_run)
+            # Never disabled: it would be until what was typed last has been judged, and a press before that go nowhere.
+            if st.button(label, type="primary", icon=":material/rocket_launch:"):
+                if found is not None and not wrong:
+                    _start(api, source_id, changes if source_id else spec, open_run)
+                st.error("Not started: it cannot be as it stands.")
             _outlook(found, refusal, problems, typed)
             if source is not None and found is not None:
                 _differences(source, found["spec"])
