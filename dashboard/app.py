@@ -12,16 +12,18 @@ from dashboard.places import PLACES
 from dashboard.views import compare, datasets, playground, queue, run, runs, submit, sweeps, team, workers
 
 # Streamlit leaves a hand's breadth free at the top of a page, and writes white on the primary colour, however light
-# that is.
+# that is; its grey for comments in code is too pale to be read.
 PAGE_STYLE: Final = """
 <style>
 .stMainBlockContainer { padding: 3.6rem 2rem 3rem; max-width: 2200px; }
 .stMainBlockContainer h1 { font-size: 1.7rem; padding: 0.2rem 0 0.4rem; }
 .stMainBlockContainer h2 { font-size: 1.5rem; padding: 0.2rem 0; }
 .stMainBlockContainer h3 { font-size: 1.1rem; padding: 0.6rem 0 0.2rem; }
-[data-tag], [data-tag] *, [data-testid="stBaseButton-primary"]:enabled, [data-testid="stBaseButton-primary"]:enabled * {
+[data-tag], [data-tag] *,
+[data-testid^="stBaseButton-primary"]:enabled, [data-testid^="stBaseButton-primary"]:enabled * {
   color: light-dark(#ffffff, #0b1220) !important;
 }
+[data-testid="stCode"] .token.comment { color: light-dark(#5c6270, #a3a9b8) !important; }
 </style>
 """
 

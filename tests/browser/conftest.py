@@ -1,5 +1,6 @@
 """The real platform, part by part, with one finished and one long run on it, and Chromium to look at it."""
 
+import itertools
 import json
 import os
 import random
@@ -14,13 +15,20 @@ import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from bench.dashboard import contents
 from client import Asym
+from store import leases
+from store.access import Identity, Role
+from store.database import Database
 from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24
 ENDLESS = 100_000
+FILLED_STEPS = 900
+HOSTILE = "<img src=x onerror=alert(1)> **b** [l](http://evil.invalid)"
+CONTRAST = Path(__file__).with_name("contrast.js").read_text()
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-gpu"]
 
 expect.set_options(timeout=30_000)
@@ -193,6 +201,36 @@ def running(api, submit, finished):
     wait_until(lambda: api.job(job_id)["progress"]["step"] >= 6, 120, f"step 6 of {job_id}", poll=0.2)
     yield job_id
     api.cancel(job_id)
+
+
+class Runs:
+    """Six runs that go on when they are told to: pairs of betas, and their curves."""
+
+    def __init__(self, database, identity):
+        self.database = database
+        self.made = contents.sweep(database, identity, 6, FILLED_STEPS, status="running", dataset="ds_0")
+        contents.fill(database, self.made, FILLED_STEPS, 6)
+        contents.rollouts(database, self.made, 20)
+        self.ids = [each.job_id for each in self.made]
+        self.draw, self.batches, self.last = random.Random(0), itertools.count(1), FILLED_STEPS
+
+    def go_on(self, steps=1):
+        events = [contents.said(self.last + number + 1, self.draw) for number in range(steps)]
+        batch = next(self.batches)
+        for job_id in self.ids:
+            with self.database.transaction() as session:
+                leases.record(session, job_id, 1, events, [], batch=batch)
+        self.last += steps
+
+
+@pytest.fixture(scope="module")
+def runs(stack, api):
+    me = api.me()
+    database = Database(stack.environment["ASYM_DATABASE_URL"])
+    runs = Runs(database, Identity(me["key_id"], me["team_id"], Role.ADMIN))
+    api.edit_job(runs.ids[0], name=HOSTILE)
+    yield runs
+    database.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import csv
 import io
-import itertools
-import random
 import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -11,46 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from bench.dashboard import contents
-from store import leases
-from store.access import Identity, Role
-from store.database import Database
+from tests.browser.conftest import CONTRAST, HOSTILE
 
 pytestmark = pytest.mark.browser
-
-STEPS = 900
-HOSTILE = "<img src=x onerror=alert(1)> **b** [l](http://evil.invalid)"
-CONTRAST = (Path(__file__).with_name("contrast.js")).read_text()
-
-
-class Runs:
-    """Six runs that go on when they are told to: pairs of betas, and their curves."""
-
-    def __init__(self, database, identity):
-        self.database = database
-        self.made = contents.sweep(database, identity, 6, STEPS, status="running", dataset="ds_0")
-        contents.fill(database, self.made, STEPS, 6)
-        contents.rollouts(database, self.made, 20)
-        self.ids = [each.job_id for each in self.made]
-        self.draw, self.batches, self.last = random.Random(0), itertools.count(1), STEPS
-
-    def go_on(self, steps=1):
-        events = [contents.said(self.last + number + 1, self.draw) for number in range(steps)]
-        batch = next(self.batches)
-        for job_id in self.ids:
-            with self.database.transaction() as session:
-                leases.record(session, job_id, 1, events, [], batch=batch)
-        self.last += steps
-
-
-@pytest.fixture(scope="module")
-def runs(stack, api):
-    me = api.me()
-    database = Database(stack.environment["ASYM_DATABASE_URL"])
-    runs = Runs(database, Identity(me["key_id"], me["team_id"], Role.ADMIN))
-    api.edit_job(runs.ids[0], name=HOSTILE)
-    yield runs
-    database.dispose()
 
 
 @pytest.fixture
