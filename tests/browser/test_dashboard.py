@@ -257,7 +257,7 @@ def test_tokens_are_shaded_by_their_entropy_whatever_their_characters(page, stac
 
 
 def walk(page, key, text):
-    """Press a key that shows something. Streamlit hears it once it has bound it to its button, of which nothing tells."""
+    """Press a key that shows something. Streamlit hears it once it is bound to its button, of which nothing tells."""
     page.keyboard.press(key)
     with contextlib.suppress(AssertionError):
         expect(page.get_by_text(text)).to_be_visible(timeout=10_000)

@@ -18,7 +18,7 @@ def test_a_prompt_is_answered_by_two_models_side_by_side_and_judged(page, stack,
     page.get_by_role("option", name="exact").click()
     page.get_by_role("button", name="Sample", exact=True).click()
     # One after the other on the worker's only slot: the first sampler makes room for the second.
-    expect(page.get_by_text("of 3 right")).to_have_count(2, timeout=240_000)
+    expect(page.get_by_text("of 3 right")).to_have_count(2, timeout=200_000)
     expect(page.get_by_test_id("stCode")).to_have_count(6)
     for model in (checkpoint, "builtin/tiny-arith"):
         expect(page.get_by_test_id("stText").get_by_text(model, exact=True)).to_be_visible()
