@@ -63,7 +63,8 @@ def show(api: Asym, open_run: Callable[[str], NoReturn]) -> None:
             if st.button(label, type="primary", icon=":material/rocket_launch:"):
                 if found is not None and not wrong:
                     _start(api, source_id, changes if source_id else spec, open_run)
-                st.error("Not started: it cannot be as it stands.")
+                else:
+                    st.error("Not started: it cannot be as it stands.")
             _outlook(found, refusal, problems, typed)
             if source is not None and found is not None:
                 _differences(source, found["spec"])
