@@ -44,8 +44,7 @@ def settled(page):
 
 def finds_nothing(page, script):
     """What is faded while it is being refreshed is not a moment later."""
-    if found := page.evaluate(script):
-        wait_until(lambda: page.evaluate(script) == [], 10, "; ".join(found))
+    wait_until(lambda: page.evaluate(script) == [], 10, lambda: f"nothing of {page.evaluate(script)}")
 
 
 @pytest.mark.parametrize("address", PAGES.values(), ids=PAGES)

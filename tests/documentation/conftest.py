@@ -5,8 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +106,7 @@ def platform(models_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             stderr=subprocess.STDOUT,
         )
     try:
-        _until(lambda: process.poll() is not None or "ready in" in output.read_text(), output)
+        wait_until(lambda: process.poll() is not None or "ready in" in output.read_text(), SECONDS, output.read_text)
         assert process.poll() is None, output.read_text()
         with Asym(home=home) as asym:
             yield _with_runs(home, asym, folder)
@@ -139,13 +138,6 @@ def _with_runs(home: Path, asym: Asym, folder: Path) -> Platform:
     sweep = asym.cancel_sweep(asym.create_sweep(plan)["id"])["id"]
     key = asym.create_key("of somebody", member_id=member)["id"]
     return Platform(home, asym, *jobs, dataset, sweep, member, key, spare_port=free_port())
-
-
-def _until(condition: Callable[[], bool], output: Path) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, output.read_text()
-        time.sleep(0.1)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

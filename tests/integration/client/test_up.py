@@ -74,7 +74,7 @@ class Platform:
             assert self.process.poll() is None, self.output
             return "ready in" in self.output
 
-        wait_until(ready, START_SECONDS, f"ready; so far:\n{self.output}")
+        wait_until(ready, START_SECONDS, lambda: f"ready; so far:\n{self.output}")
         # Only now: an empty home is part of what is tested.
         (self.home / "models-cache").symlink_to(self.models_cache)
 
@@ -100,7 +100,7 @@ class Platform:
         return found
 
     def assert_nothing_left(self) -> None:
-        wait_until(lambda: not self.processes(), STOP_SECONDS, f"an end of {self.processes()}")
+        wait_until(lambda: not self.processes(), STOP_SECONDS, lambda: f"an end of {self.processes()}")
 
     def cli(self, *arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

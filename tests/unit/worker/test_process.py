@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.waiting import wait_until
 from worker.lines import read_lines
 from worker.process import TrainerProcess, clean_environment
 
@@ -19,11 +19,7 @@ DEADLINE = 20
 
 
 def wait_for(condition, what="the condition"):
-    deadline = time.monotonic() + DEADLINE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {DEADLINE} s for {what}"
-        threading.Event().wait(0.01)
-    return value
+    return wait_until(condition, DEADLINE, what, poll=0.01)
 
 
 def alive(pid: int) -> bool:
