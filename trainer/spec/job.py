@@ -66,6 +66,10 @@ class DataSpec(SpecPart):
         return self
 
 
+EngineName = Literal["auto", "hf", "vllm"]
+"""What draws: vLLM, the policy's own transformers model (hf), or the first where it can be (auto)."""
+
+
 class VllmSpec(SpecPart):
     """How the vLLM engine shares the device with the trainer; the other engines read none of it."""
 
@@ -93,7 +97,7 @@ class VllmSpec(SpecPart):
 
 
 class RolloutSpec(SpecPart):
-    engine: Literal["auto", "hf", "vllm"] = "auto"
+    engine: EngineName = "auto"
     """auto: vLLM on a GPU where it is installed, else the policy's own transformers model (hf)."""
     group_size: Annotated[int, Field(ge=2, le=4096)] = 8
     """Responses to each prompt: a group."""

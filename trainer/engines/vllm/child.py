@@ -33,7 +33,7 @@ class Server:
         # The context decides how many requests are batched: here many at once, not a server's few at low latency.
         self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments), UsageContext.LLM_CLASS)
         self._sleep()
-        return {}
+        return {"max_model_len": self._engine.model_config.max_model_len}
 
     def load_weights(self, folder: str) -> dict[str, Any]:
         self._wake_up()
@@ -91,6 +91,48 @@ class Server:
             "memory_bytes": _peak_memory_bytes(),
         }
 
+    def step(self, add: list[dict[str, Any]], drop: list[str]) -> dict[str, Any]:
+        """Let go of some requests, take others in, and draw on: a token of each that has its prompt computed.
+
+        A request is {"id", "prompt", "seed", "temperature", "top_p", "max_tokens", "logprobs", "stop_token_ids"}. The
+        result has, of each that was drawn for, its id, its new tokens, and whether it has ended; of each token its id,
+        its log-prob, and the likeliest tokens with theirs.
+        """
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self._engine
+        if drop:
+            engine.abort_request(drop)
+        for request in add:
+            parameters = SamplingParams(
+                temperature=request["temperature"],
+                top_p=request["top_p"],
+                top_k=0,
+                min_p=0.0,
+                seed=request["seed"],
+                max_tokens=request["max_tokens"],
+                ignore_eos=True,  # as in `generate`
+                stop_token_ids=request["stop_token_ids"],
+                logprobs=request["logprobs"],
+                detokenize=False,
+                output_kind=RequestOutputKind.DELTA,
+            )
+            engine.add_request(request["id"], TokensPrompt(prompt_token_ids=request["prompt"]), parameters)
+        drawn = []
+        for output in engine.step() if engine.has_unfinished_requests() else []:
+            [response] = output.outputs
+            tokens = [
+                [
+                    token,
+                    at[token].logprob,
+                    sorted(((other, each.logprob) for other, each in at.items()), key=_likelihood),
+                ]
+                for token, at in zip(response.token_ids, response.logprobs, strict=True)
+            ]
+            drawn.append([output.request_id, tokens, response.finish_reason is not None])
+        return {"drawn": drawn}
+
     def _sleep(self) -> None:
         if self._sleeps:
             self._engine.sleep(level=1)
@@ -98,6 +140,10 @@ class Server:
     def _wake_up(self) -> None:
         if self._sleeps and self._engine.is_sleeping():
             self._engine.wake_up()
+
+
+def _likelihood(token: tuple[int, float]) -> float:
+    return -token[1]
 
 
 def _peak_memory_bytes() -> int:

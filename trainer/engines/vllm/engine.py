@@ -14,19 +14,17 @@ from typing import Any, Self
 import torch
 
 from trainer.engines.generation import Counters, Generation, check_request
+from trainer.engines.vllm.arguments import engine_arguments, process_environment
 from trainer.engines.vllm.places import Places
 from trainer.engines.vllm.process import ChildProcess
 from trainer.engines.vllm.seeds import request_seed
-from trainer.engines.vllm.weights import write_weights
+from trainer.engines.vllm.weights import weights_room, write_weights
 from trainer.errors import RunError
 from trainer.models.policy import Policy
 from trainer.ranks import ALONE, World
 from trainer.spec.job import VllmSpec
 
 logger = logging.getLogger(__name__)
-
-CPU_CACHE_BYTES = 2**30
-"""Key-value cache on a CPU. Requests that do not fit wait."""
 
 HERE = Places((None,), shared=True)
 """One process, on the trainer's device."""
@@ -65,26 +63,26 @@ class VllmEngine:
     ) -> None:
         self.policy = policy
         self.compute_dtype = compute_dtype
-        self.max_model_len = min(spec.max_model_len or max_model_len, _positions(policy))
+        self.max_model_len = min(spec.max_model_len or max_model_len, policy.positions)
         self.counters = Counters()
         self._places = places
         self._world = world
         self._weights_are_old = True
         self._processes: list[ChildProcess] = []
         on_cpu = policy.device.type == "cpu"
-        # Small functions that vLLM compiles however eager it is: on a CPU that needs a C++ compiler and half a minute.
-        environment = {"TORCHDYNAMO_DISABLE": "1"} if on_cpu else {}
         # The weights lie in the folder of the first process of all.
-        room = 2 * sum(each.numel() for each in policy.model.parameters()) * compute_dtype.itemsize
+        room = weights_room(policy, compute_dtype)
         try:
             for number, gpu in enumerate(places.gpus):
                 gpus = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-                process = ChildProcess(environment | gpus, room=room if world.leads and number == 0 else 0)
+                process = ChildProcess(
+                    process_environment(on_cpu=on_cpu) | gpus, room=room if world.leads and number == 0 else 0
+                )
                 self._processes.append(process)
                 # Its config is all that vLLM reads of a model; the weights come from the policy, before the first
                 # response.
                 policy.model.config.save_pretrained(process.folder)
-                process.send("start", engine_arguments=self._engine_arguments(process.folder, spec, on_cpu))
+                process.send("start", engine_arguments=self._arguments(process.folder, spec, on_cpu=on_cpu))
             self._answers()
         except BaseException:
             self.close()
@@ -96,23 +94,16 @@ class VllmEngine:
         """Of each process to the call it was sent."""
         return [process.receive() for process in self._processes]
 
-    def _engine_arguments(self, folder: Path, spec: VllmSpec, on_cpu: bool) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "model": str(folder),
-            "load_format": "dummy",
-            "skip_tokenizer_init": True,
-            "trust_remote_code": False,
-            "generation_config": "vllm",  # Not the model's own, which may bring penalties.
-            "logprobs_mode": "processed_logprobs",
-            "dtype": str(self.compute_dtype).removeprefix("torch."),
-            "max_model_len": self.max_model_len,
-            "worker_extension_cls": "trainer.engines.vllm.worker.WeightReceiver",
-            "enable_prefix_caching": True,
-            "seed": 0,
-        }
+    def _arguments(self, folder: Path, spec: VllmSpec, *, on_cpu: bool) -> dict[str, Any]:
+        arguments = engine_arguments(
+            folder,
+            compute_dtype=self.compute_dtype,
+            max_model_len=self.max_model_len,
+            logprobs_mode="processed_logprobs",
+            on_cpu=on_cpu,
+        )
         if on_cpu:
-            # A prompt is shared by its rollouts in whole blocks; 32 is the smallest that is fast there.
-            return arguments | {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE_BYTES, "block_size": 32}
+            return arguments
         return arguments | {
             "enforce_eager": spec.enforce_eager,
             "gpu_memory_utilization": spec.memory_share,
@@ -216,9 +207,3 @@ class VllmEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _positions(policy: Policy) -> int:
-    """How many tokens the model has positions for; vLLM takes no more."""
-    positions = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
-    return positions if isinstance(positions, int) else 2**31 - 1

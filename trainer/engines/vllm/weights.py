@@ -8,6 +8,12 @@ from safetensors.torch import save_file
 from trainer.models.policy import Policy
 
 
+def weights_room(policy: Policy, dtype: torch.dtype) -> int:
+    """Bytes that a folder is to have free for them, with as much again to spare."""
+    numbers: int = sum(each.numel() for each in policy.model.parameters())
+    return 2 * numbers * dtype.itemsize
+
+
 def write_weights(policy: Policy, folder: Path | None, dtype: torch.dtype) -> None:
     """A safetensors file for each part of `Policy.named_weights`, in `dtype`, numbered in their order.
 
