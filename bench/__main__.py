@@ -11,6 +11,7 @@ INSTRUMENTS = {
     "claims": "bench.claims",
     "recovery": "bench.recovery",
     "load": "bench.load",
+    "sampling": "bench.sampling",
     "api": "bench.api.driver",
     "dashboard": "bench.dashboard.driver",
 }

@@ -29,8 +29,13 @@ class Platform:
     def __init__(self, home: Path, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
         told = json.loads((home / "credentials.json").read_text())
-        headers = {"Authorization": f"Bearer {told['api_key']}"}
-        self._http = httpx.Client(base_url=told["api_url"], headers=headers, timeout=30, trust_env=False)
+        self._url = told["api_url"]
+        self._headers = {"Authorization": f"Bearer {told['api_key']}"}
+        self._http = self.client(timeout=30)
+
+    def client(self, timeout: float) -> httpx.Client:
+        """A client of its own, with the platform's first key."""
+        return httpx.Client(base_url=self._url, headers=self._headers, timeout=timeout, trust_env=False)
 
     def get(self, path: str, **params: str | int) -> dict[str, Any]:
         """What the API answers, asked again while it is being restarted."""

@@ -272,3 +272,13 @@ def test_a_folder_of_models(examine, monkeypatch, tmp_path):
     assert [level for level, _, _ in told(examine()[1], "models")] == ["ok", "warning"]
     (folder / "mine" / "model.safetensors").touch()
     assert told(examine()[1], "models")[1] == ("ok", f"path/NAME in {folder}: mine", "")
+
+
+def test_a_sampler_engine_that_is_not_there(examine, monkeypatch):
+    monkeypatch.setattr(machine, "_version", lambda _: None)
+    monkeypatch.setenv("ASYM_SAMPLER_ENGINE", "vllm")
+    ((level, message, advice),) = told(examine()[1], "sampler")
+    assert (level, "ASYM_SAMPLER_ENGINE is vllm" in message) == ("wrong", True)
+    assert "pip install 'asym-core[vllm]'" in advice
+    monkeypatch.setenv("ASYM_SAMPLER_ENGINE", "auto")
+    assert told(examine()[1], "sampler") == []

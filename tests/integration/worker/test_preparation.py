@@ -25,3 +25,15 @@ def test_endpoints_and_sandbox_are_passed_on(settings, artifacts, database, iden
     # Everyone on the machine may read the arguments of its processes.
     assert not [part for part in launch.command if "secret" in part or "signing" in part]
     assert launch.command[launch.command.index("--sandbox") + 1] == "bubblewrap"
+
+
+def test_a_sampler_draws_with_what_the_operator_chose(settings, artifacts, database, identity):
+    claim = Claim("job_1", 1, {"model": {"id": "builtin/tiny-arith"}}, identity.team_id, 0, None, kind="serve")
+
+    def engine(given):
+        command = Preparation(given, artifacts, database, os.environ).prepare(claim, []).command
+        assert command[command.index("trainer.serving") + 1] == "builtin/tiny-arith"
+        return command[command.index("--engine") + 1]
+
+    assert engine(settings) == "auto"
+    assert engine(settings.model_copy(update={"sampler_engine": "vllm"})) == "vllm"
