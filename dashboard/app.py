@@ -12,7 +12,8 @@ from dashboard.places import PLACES
 from dashboard.views import compare, datasets, playground, queue, run, runs, submit, sweeps, team, workers
 
 # Streamlit leaves a hand's breadth free at the top of a page, and writes white on the primary colour, however light
-# that is; its grey for comments in code is too pale to be read.
+# that is; its colours of code are too pale to be read. Whoever goes by keys sees where they are, and what they
+# come to is scrolled to below the navigation, not beneath it.
 PAGE_STYLE: Final = """
 <style>
 .stMainBlockContainer { padding: 3.6rem 2rem 3rem; max-width: 2200px; }
@@ -23,7 +24,17 @@ PAGE_STYLE: Final = """
 [data-testid^="stBaseButton-primary"]:enabled, [data-testid^="stBaseButton-primary"]:enabled * {
   color: light-dark(#ffffff, #0b1220) !important;
 }
+[data-testid="stCode"] .token { color: light-dark(#3b4252, #c9cfdb) !important; }
 [data-testid="stCode"] .token.comment { color: light-dark(#5c6270, #a3a9b8) !important; }
+[data-testid="stCode"] .token:is(.property, .key, .atrule, .attr-name, .keyword, .function) {
+  color: light-dark(#0b62b0, #7fbdf5) !important;
+}
+[data-testid="stCode"] .token:is(.string, .url) { color: light-dark(#17693f, #7ed6a5) !important; }
+[data-testid="stCode"] .token:is(.number, .boolean, .null) { color: light-dark(#9a4a00, #f0a868) !important; }
+:is([data-testid="stTopNavLink"], [data-testid="stBaseButton-elementToolbar"]):focus-visible {
+  outline: 2px solid light-dark(#0b62b0, #5aa9f0) !important;
+}
+[data-testid="stMain"] { scroll-padding-top: 4rem; }
 </style>
 """
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import streamlit as st
 
 from client import Asym
-from dashboard import live, wording
+from dashboard import live, table_keys, wording
 from dashboard.live import Feed
 
 SHOWN = 200
@@ -32,6 +32,7 @@ def _queue(api: Asym, open_run: OpenRun) -> None:
         now = datetime.now(UTC)
         st.subheader(f"Running: {_count(len(running))}", anchor=False)
         ids = [job["id"] for job in (*running, *waiting)]
+        pressed = {}
         if running:
             st.dataframe(
                 [
@@ -46,6 +47,7 @@ def _queue(api: Asym, open_run: OpenRun) -> None:
                     "state": st.column_config.TextColumn("State", width=600),
                 },
             )
+            pressed["running"] = table_keys.pressed("queue-running-keys")
         st.subheader(f"Waiting: {_count(len(waiting))}", anchor=False)
         if waiting:
             st.dataframe(
@@ -73,12 +75,13 @@ def _queue(api: Asym, open_run: OpenRun) -> None:
                     "queued": "Queued",
                 },
             )
+            pressed["waiting"] = table_keys.pressed("queue-waiting-keys")
         elif not running:
             st.info("Nothing waits: a new run starts at once where a worker is free.", icon=":material/check:")
-        for key in ("queue-open-running", "queue-open-waiting"):
-            if click := st.session_state.get(key):
+        for table in ("running", "waiting"):
+            if label := (st.session_state.get(f"queue-open-{table}") or {}).get("label") or pressed.get(table):
                 # By the label that was read and clicked: its row may hold another run by now.
-                open_run(next(job_id for job_id in ids if job_id.endswith(click["label"])))
+                open_run(next(job_id for job_id in ids if job_id.endswith(label)))
 
 
 def _button(key: str) -> Any:  # noqa: ANN401 (what st.dataframe takes; its type is not public)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import streamlit as st
 
 from client import Asym
-from dashboard import curves, live, run_table, wording
+from dashboard import curves, live, run_table, table_keys, wording
 from dashboard.live import Feed
 
 STATUSES = ("queued", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed")
@@ -253,12 +253,16 @@ def _pinned_jobs(feed: Feed, page: Sequence[Mapping[str, Any]], pins: Sequence[s
     return [*here, *found]
 
 
-def _pin() -> None:
-    """Puts the run whose star was clicked on top, or lets it go.
+def _star_clicked() -> None:
+    _pin(st.session_state["runs-pin"]["label"])
+
+
+def _pin(label: str) -> None:
+    """Puts the run whose star was clicked on top, or lets it go; any other button is left alone.
 
     By what the star said that was clicked: its row may hold another run by now.
     """
-    job_id = run_table.of_star(st.session_state["runs-pin"]["label"], st.session_state.get("runs-seen", ()))
+    job_id = run_table.of_star(label, st.session_state.get("runs-seen", ()))
     if job_id is None:
         return
     pins = pinned()
@@ -291,10 +295,11 @@ def _draw(
         column_order=["pin", "open", *columns],
         column_config=column_config(),
     )
-    click = st.session_state.get("runs-open")
-    if click:
+    pressed = table_keys.pressed("runs-keys", columns=2, then=_pin)
+    label = (st.session_state.get("runs-open") or {}).get("label") or pressed
+    if label:
         # By the label that was read and clicked: its row may hold another run by now.
-        chosen = next((job["id"] for job in jobs if run_table.label(job) == click["label"]), None)
+        chosen = next((job["id"] for job in jobs if run_table.label(job) == label), None)
         if chosen:
             open_run(chosen)
 
@@ -308,7 +313,7 @@ def column_config() -> dict[str, Any]:
             "",
             type="tertiary",
             key="runs-pin",
-            on_click=_pin,
+            on_click=_star_clicked,
             width=34,
             alignment="left",
             pinned=True,

@@ -11,7 +11,7 @@ import streamlit as st
 
 from client import Asym
 from client.results import Sweep
-from dashboard import chart, live, sweep_table, wording
+from dashboard import chart, live, sweep_table, table_keys, wording
 from dashboard.live import Feed
 from dashboard.table_height import height
 from dashboard.views.run_header import BADGES, ICONS
@@ -75,9 +75,10 @@ def _list(api: Asym) -> None:
         )
         if len(found) == SHOWN:
             st.caption(f"The newest {SHOWN}.")
-        if click := st.session_state.get("sweeps-open"):
+        pressed = table_keys.pressed("sweeps-keys")
+        if label := (st.session_state.get("sweeps-open") or {}).get("label") or pressed:
             # By the label that was read and clicked: its row may hold another sweep by now.
-            chosen = next((each["id"] for each in found if sweep_table.label(each) == click["label"]), None)
+            chosen = next((each["id"] for each in found if sweep_table.label(each) == label), None)
             if chosen:
                 st.query_params["sweep"] = chosen
                 st.rerun()
@@ -215,10 +216,9 @@ def _members(found: Sweep, open_run: OpenRun) -> None:
         placeholder=wording.NOTHING,
         column_config=columns,
     )
-    if click := st.session_state.get("sweep-open-run"):
-        chosen = next(
-            (each["job_id"] for each in found["jobs"] if sweep_table.member_label(each) == click["label"]), None
-        )
+    pressed = table_keys.pressed("sweep-members-keys")
+    if label := (st.session_state.get("sweep-open-run") or {}).get("label") or pressed:
+        chosen = next((each["job_id"] for each in found["jobs"] if sweep_table.member_label(each) == label), None)
         if chosen:
             open_run(chosen)
 

@@ -1,5 +1,6 @@
 """The real platform, part by part, with one finished and one long run on it, and Chromium to look at it."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -231,6 +232,16 @@ def runs(stack, api):
     api.edit_job(runs.ids[0], name=HOSTILE)
     yield runs
     database.dispose()
+
+
+def walk(page, key, text):
+    """Press a key that shows something. Streamlit hears it once it is bound to its button, of which nothing tells."""
+    page.keyboard.press(key)
+    with contextlib.suppress(AssertionError):
+        expect(page.get_by_text(text)).to_be_visible(timeout=10_000)
+        return
+    page.keyboard.press(key)
+    expect(page.get_by_text(text)).to_be_visible()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The dashboard as a user meets it: Chromium, the real API, a real worker, real runs."""
 
-import contextlib
 import json
 import re
 from pathlib import Path
@@ -14,7 +13,7 @@ from store import journal, keys
 from store.access import Role
 from store.database import Database
 from store.models import Rollout
-from tests.browser.conftest import STEPS
+from tests.browser.conftest import STEPS, walk
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
@@ -254,16 +253,6 @@ def test_tokens_are_shaded_by_their_entropy_whatever_their_characters(page, stac
     expect(cards(page).first.locator("mark")).to_have_text(["bc"])
     expect(cards(page)).to_have_count(1)
     expect(page.get_by_text("1 of 8 shown")).to_be_visible()
-
-
-def walk(page, key, text):
-    """Press a key that shows something. Streamlit hears it once it is bound to its button, of which nothing tells."""
-    page.keyboard.press(key)
-    with contextlib.suppress(AssertionError):
-        expect(page.get_by_text(text)).to_be_visible(timeout=10_000)
-        return
-    page.keyboard.press(key)
-    expect(page.get_by_text(text)).to_be_visible()
 
 
 def test_groups_are_walked_by_keys_and_the_address_keeps_the_place(page, stack, finished):
