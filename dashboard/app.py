@@ -13,7 +13,8 @@ from dashboard.views import compare, datasets, playground, queue, run, runs, sub
 
 # Streamlit leaves a hand's breadth free at the top of a page, and writes white on the primary colour, however light
 # that is; its colours of code are too pale to be read. Whoever goes by keys sees where they are, and what they
-# come to is scrolled to below the navigation, not beneath it.
+# come to is scrolled to below the navigation, not beneath it. The controls of a comparison have their place, with
+# as many metrics as fit on one line, before they come (`dashboard.views.compare_opening`).
 PAGE_STYLE: Final = """
 <style>
 .stMainBlockContainer { padding: 3.6rem 2rem 3rem; max-width: 2200px; }
@@ -35,6 +36,7 @@ PAGE_STYLE: Final = """
   outline: 2px solid light-dark(#0b62b0, #5aa9f0) !important;
 }
 [data-testid="stMain"] { scroll-padding-top: 4rem; }
+[data-testid="stMain"]:has(.st-key-compare-curves) .st-key-compare-settings { min-height: 240px; }
 </style>
 """
 

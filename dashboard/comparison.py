@@ -211,25 +211,29 @@ def _moved(line: Line, place: axes.Place, divisor: float) -> Line:
 # ---- the summary ----
 
 
-def summary(shown: Sequence[Group], columns: Mapping[str, Columns], keys: Sequence[str]) -> list[dict[str, Any]]:
+def summary(
+    shown: Sequence[Group], columns: Mapping[str, Columns], keys: Sequence[str]
+) -> list[dict[tuple[str, str], Any]]:
     """One row per run or group: where it stands, and for each metric its newest value and its best one or its range.
 
     Of a group, means over its runs with their standard deviation; a best value is the mean of each run's own best.
+    A column is (metric, which of its values), what is no metric's ("", what it is). Fractions are in percent.
     """
     rows = []
     for group in shown:
         own = [columns.get(run.id, {}) for run in group.runs]
-        row: dict[str, Any] = {
-            "run": group.label,
-            "runs": len(group.runs),
-            "status": ", ".join(dict.fromkeys(run.status for run in group.runs)),
-            "step": min(run.step for run in group.runs),
+        row: dict[tuple[str, str], Any] = {
+            ("", "run"): group.label,
+            ("", "runs"): len(group.runs),
+            ("", "status"): ", ".join(dict.fromkeys(run.status for run in group.runs)),
+            ("", "step"): min(run.step for run in group.runs),
         }
         for key in keys:
-            newest = [value for each in own if (value := curves.last(each, key)) is not None]
-            row[f"{key} last"] = fmean(newest) if newest else None
-            row[f"{key} spread"] = stdev(newest) if len(newest) > 1 else None
-            row[f"{key} extreme"] = _extreme(own, key)
+            scale = 100 if is_fraction(key) else 1
+            newest = [scale * value for each in own if (value := curves.last(each, key)) is not None]
+            row[key, "last"] = fmean(newest) if newest else None
+            row[key, "spread"] = stdev(newest) if len(newest) > 1 else None
+            row[key, "extreme"] = _extreme(own, key)
         rows.append(row)
     return rows
 

@@ -24,7 +24,7 @@ CURVES, SWEEP, PROMPTS = SECTIONS = ("Curves", "Sweep", "Prompts")
 def show(api: Asym) -> None:
     st.title("Compare")
     with live.api_trouble():
-        settings, charts = st.container(), st.container()
+        settings, charts = st.container(key=compare_opening.SETTINGS), st.container()
         if compare_opening.show(api, settings, charts):
             return
         with settings:
@@ -79,7 +79,7 @@ def _overlays(api: Asym, runs: Sequence[Run], styles: Mapping[str, colors.Style]
             )
             keys = keys[(int(str(page)) - 1) * CHARTS_AT_ONCE :][:CHARTS_AT_ONCE]
     active = any(run.status in wording.ACTIVE for run in runs)
-    with charts:
+    with charts.container(key=compare_opening.CURVES):
         st.fragment(run_every=live.TICK if active else None)(compare_curves.show)(api, runs, styles, keys, look)
         _configurations(runs)
 

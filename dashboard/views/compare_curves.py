@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from client import Asym
@@ -116,21 +117,35 @@ def draw(
                 refresh.show(drawn, key=name, on_range=partial(_zoomed, name))
 
 
-def _summary(rows: list[dict[str, Any]], keys: Sequence[str], *, grouped: bool) -> None:
+def _summary(rows: Sequence[Mapping[tuple[str, str], Any]], keys: Sequence[str], *, grouped: bool) -> None:
+    """Metrics are named above their columns, which need be no wider than their numbers: four have room side by side."""
     config = st.column_config
-    columns: dict[str, Any] = {
-        "run": config.TextColumn("Run", width=200, pinned=True),
-        "runs": config.NumberColumn("Runs", width=60, help="How many seeds") if grouped else None,
-        "status": config.TextColumn("Status", width=90),
-        "step": config.NumberColumn("Step", width=70, help="Of a group, the least"),
+    told = "Sample standard deviation of the last values over seeds"
+    columns: dict[tuple[str, str], Any] = {
+        ("", "run"): config.TextColumn("Run", width=136, pinned=True),
+        ("", "runs"): config.NumberColumn("Runs", width=46, help="How many seeds"),
+        ("", "status"): config.TextColumn("Status", width=80),
+        ("", "step"): config.NumberColumn("Step", width=54, help="Of a group, the least"),
     }
     for key in keys:
-        form, spread = ("percent", "percent") if comparison.is_fraction(key) else ("%.4g", "%.2g")
-        columns[f"{key} last"] = config.NumberColumn(f"{key}, last", format=form)
-        told = "Sample standard deviation of the last values over seeds"
-        columns[f"{key} spread"] = config.NumberColumn("± s.d.", format=spread, help=told) if grouped else None
-        columns[f"{key} extreme"] = config.TextColumn(comparison.extreme(key), alignment="right")
-    st.dataframe(rows, hide_index=True, column_config=columns, key="compare-summary", placeholder=wording.NOTHING)
+        fraction = comparison.is_fraction(key)
+        columns[key, "last"] = config.NumberColumn("last", width=64, format="%.1f %%" if fraction else "%.4g")
+        spread = config.NumberColumn("± s.d.", width=60, format="%.1f %%" if fraction else "%.2g", help=told)
+        columns[key, "spread"] = spread
+        columns[key, "extreme"] = config.TextColumn(comparison.extreme(key), alignment="right")
+    if not grouped:
+        of_groups = [("", "runs"), *((key, "spread") for key in keys)]
+        columns = {name: column for name, column in columns.items() if name not in of_groups}
+    names = pd.MultiIndex.from_tuples(columns)
+    # By number, since their names are pairs (Streamlit's types know of texts only); the hidden index is the first.
+    by_number: Any = dict(enumerate(columns.values(), start=1))
+    st.dataframe(
+        pd.DataFrame([[row[name] for name in columns] for row in rows], columns=names),
+        hide_index=True,
+        column_config=by_number,
+        key="compare-summary",
+        placeholder=wording.NOTHING,
+    )
 
 
 # ---- what of it is in the address ----

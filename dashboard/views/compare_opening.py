@@ -20,8 +20,9 @@ OTHER_LOOKS = frozenset({"section", "x", "seeds", "least", "smooth", "log", "cli
 """What of an address asks for another look than the first one, which needs to know more than curves."""
 AFTERWARDS = 5.0
 """Seconds after which the rest comes though no chart was drawn: browsers draw none in a tab that is not looked at."""
-SETTINGS_HEIGHT = 244
-"""Pixels that the controls above the charts will take: the chart stays about where it is."""
+SETTINGS, CURVES = "compare-settings", "compare-curves"
+"""The keys of what holds the controls, and of what holds the charts: the page's style keeps the place of the ones while
+the others are there, so that charts stay where they are while controls come one after the other."""
 
 
 def show(api: Asym, settings: Any, charts: Any) -> bool:  # noqa: ANN401 (containers)
@@ -32,10 +33,10 @@ def show(api: Asym, settings: Any, charts: Any) -> bool:  # noqa: ANN401 (contai
     given = compare_runs.chosen(st.query_params.get("jobs", ""))
     if not first or not given or len(given) > JOBS_AT_ONCE or OTHER_LOOKS & set(st.query_params.keys()):
         return False
-    with charts:
+    settings.empty()  # a container in which nothing is takes no place
+    with charts.container(key=CURVES):
         if not st.fragment(_first_chart)(api, given):
             return False
-    settings.container(height=SETTINGS_HEIGHT, border=False)
     chart.when_drawn(_nothing, key="compare-opened")
     _go_on()
     return True

@@ -69,7 +69,20 @@ def test_a_copied_link_shows_the_same_view_in_another_browser(page, compare, chr
     other.context.close()
 
 
+WHERE_IT_STOOD = """
+    window.placesOfFirstChart = [];
+    const look = () => {
+        const hosts = [...document.querySelectorAll("[data-testid=stBidiComponentIsolated]")];
+        const chart = hosts.map((host) => host.shadowRoot?.querySelector(".asym-chart[data-builds]")).find(Boolean);
+        if (chart) window.placesOfFirstChart.push(chart.getBoundingClientRect().top);
+        requestAnimationFrame(look);
+    };
+    look();
+"""
+
+
 def test_the_first_chart_comes_before_the_rest_and_stays(page, stack, runs):
+    page.add_init_script(WHERE_IT_STOOD)
     page.goto(f"{stack.url}/compare?jobs={','.join(runs.ids)}")
     found = chart(page, "group/accuracy")
     found.evaluate("node => { node.seenBefore = true; }")
@@ -79,6 +92,19 @@ def test_the_first_chart_comes_before_the_rest_and_stays(page, stack, runs):
     expect(page.get_by_role("combobox", name="Metrics")).to_be_visible()
     assert found.evaluate("node => node.seenBefore === true"), "the chart was replaced"
     assert found.get_attribute("data-builds") == "1"
+    places = page.evaluate("placesOfFirstChart")
+    assert max(places) - min(places) < 4, f"it moved while the controls above it came: {sorted(set(places))}"
+
+
+def test_the_summary_of_four_metrics_has_room_in_the_narrowest_window(page, stack, runs):
+    page.goto(f"{stack.url}/compare?jobs={','.join(runs.ids)}&seeds=mean ± s.d.")
+    table = page.locator("[data-testid=stDataFrame]").first
+    expect(table.locator("th").filter(has_text="± s.d.")).to_have_count(4)
+    heads = ["last", "± s.d.", "highest", *(3 * ["last", "± s.d.", "range"])]
+    assert table.locator("th").all_text_contents() == ["Run", "Runs", "Status", "Step", *heads]
+    wide = "node => [node.scrollWidth, node.clientWidth]"
+    scrolled, seen = table.locator(".dvn-scroller").evaluate(wide)
+    assert 1000 < scrolled <= seen
 
 
 def test_a_refresh_brings_the_new_points_and_little_else(page, compare, runs):

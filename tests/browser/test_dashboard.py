@@ -375,6 +375,13 @@ def test_a_cancelled_run_is_retried_and_cloned_with_changes(page, stack, api, ru
     api.cancel(clone["id"])
 
 
+def upload(page, file):
+    page.locator("input[type=file]").set_input_files(file)
+    # The form does not send what Streamlit has not taken in yet.
+    expect(page.get_by_test_id("stFileUploaderFileName")).to_have_text(file.name)
+    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
+
+
 def test_a_run_is_made_in_the_browser_from_the_upload_on(page, stack, api, running, tmp_path):
     page.goto(f"{stack.url}/submit")
     expect(page.get_by_text("Name a model, training data and a verifier")).to_be_visible()
@@ -385,14 +392,12 @@ def test_a_run_is_made_in_the_browser_from_the_upload_on(page, stack, api, runni
     bad, good = tmp_path / "bad.jsonl", tmp_path / "sums.jsonl"
     good.write_text("".join(f'{{"prompt": "{n}+1=", "answer": "{n + 1}"}}\n' for n in range(40)))
     bad.write_text(good.read_text() + "no json\n")
-    page.locator("input[type=file]").set_input_files(bad)
-    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
+    upload(page, bad)
     expect(page.get_by_text("1 error in bad.jsonl; nothing was stored")).to_be_visible()
-    page.locator("input[type=file]").set_input_files(good)
-    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
+    upload(page, good)
+    expect(page.get_by_text("40 rows").first).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_text("The platform would take it.")).to_be_visible()
-    expect(page.get_by_text("40 rows").first).to_be_visible()
     page.get_by_role("tab", name="curl").click()
     expect(page.get_by_text("Authorization: Bearer $ASYM_API_KEY")).to_be_visible()
     page.get_by_role("button", name="Start the run").click()
@@ -506,8 +511,7 @@ def test_a_data_set_is_uploaded_looked_at_and_deleted(page, stack, api, finished
     page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(data)))
     page.goto(f"{stack.url}/datasets")
     page.get_by_role("button", name="Upload a data set").click()
-    page.locator("input[type=file]").set_input_files(file)
-    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
+    upload(page, file)
     expect(page.get_by_text("60 errors in looked-at.jsonl; nothing was stored")).to_be_visible()
     page.get_by_text("Columns of other names").click()
     expect(page.get_by_label("Column of the answer")).to_be_visible()

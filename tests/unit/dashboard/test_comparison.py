@@ -92,10 +92,11 @@ def test_fewer_seeds_are_enough_where_that_is_asked_for_and_told():
 
 def test_a_group_is_summed_up_with_its_spread():
     first, second = summary(groups(TRIO, seeds.SD), TRIO_COLUMNS, ["r"])
-    assert (first["run"], first["runs"], first["step"], first["status"]) == ("asym", 2, 3, "succeeded, running")
-    assert first["r last"] == 4.5
-    assert first["r spread"] == pytest.approx(0.5**0.5)
-    assert (second["r last"], second["r spread"]) == (8.0, None)
+    assert (first["", "run"], first["", "runs"]) == ("asym", 2)
+    assert (first["", "step"], first["", "status"]) == (3, "succeeded, running")
+    assert first["r", "last"] == 4.5
+    assert first["r", "spread"] == pytest.approx(0.5**0.5)
+    assert (second["r", "last"], second["r", "spread"]) == (8.0, None)
 
 
 def test_over_tokens_points_lie_where_the_run_had_trained_on_so_many():
@@ -115,19 +116,19 @@ def test_the_summary_knows_which_way_is_better():
     ]
     first, second = summary(APART, COLUMNS, ["group/accuracy", "group/none_solved", "entropy/informative"])
     assert first == {
-        "run": "asym",
-        "runs": 1,
-        "status": "running",
-        "step": 3,
-        "group/accuracy last": 0.5,
-        "group/accuracy spread": None,
-        "group/accuracy extreme": "60.0 % (step 2)",
-        "group/none_solved last": 0.2,
-        "group/none_solved spread": None,
-        "group/none_solved extreme": "10.0 % (step 2)",
-        "entropy/informative last": 0.4,
-        "entropy/informative spread": None,
-        "entropy/informative extreme": "0.4 to 0.9",
+        ("", "run"): "asym",
+        ("", "runs"): 1,
+        ("", "status"): "running",
+        ("", "step"): 3,
+        ("group/accuracy", "last"): 50.0,
+        ("group/accuracy", "spread"): None,
+        ("group/accuracy", "extreme"): "60.0 % (step 2)",
+        ("group/none_solved", "last"): 20.0,
+        ("group/none_solved", "spread"): None,
+        ("group/none_solved", "extreme"): "10.0 % (step 2)",
+        ("entropy/informative", "last"): 0.4,
+        ("entropy/informative", "spread"): None,
+        ("entropy/informative", "extreme"): "0.4 to 0.9",
     }
-    assert second["entropy/informative last"] is None
-    assert second["entropy/informative extreme"] == "–"
+    assert second["entropy/informative", "last"] is None
+    assert second["entropy/informative", "extreme"] == "–"
