@@ -14,10 +14,9 @@ from dashboard.comparison import Look, Run
 from dashboard.differences import differing
 from dashboard.live import Feed
 from dashboard.views import compare_curves, compare_opening, compare_prompts, compare_runs, compare_sweep
-from dashboard.views.compare_curves import DEFAULT_KEYS, listed, zoom_of
+from dashboard.views.compare_curves import CLIPPED, DEFAULT_KEYS, HEAVIEST, listed, zoom_of
 
 CHARTS_AT_ONCE = 12
-CLIPPED = 0.01
 CURVES, SWEEP, PROMPTS = SECTIONS = ("Curves", "Sweep", "Prompts")
 
 
@@ -102,7 +101,7 @@ def _look(runs: Sequence[Run]) -> Look:
             st.slider,
             "Smoothing",
             0.0,
-            0.99,
+            HEAVIEST,
             0.0,
             0.01,
             key="smooth",

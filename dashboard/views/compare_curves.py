@@ -20,6 +20,10 @@ POINTS, FEWEST_POINTS, POINTS_OF_A_CHART = 600, 60, 12_000
 SUMMARY_POINTS = 100
 DEFAULT_KEYS = ("group/accuracy", "entropy/informative", "entropy/spurious", "policy/grad_norm")
 STATE = "asym_compare"
+CLIPPED = 0.01
+"""Of a metric's values, at either end: the axis need not hold them where outliers are clipped."""
+HEAVIEST = 0.99
+"""The weight of the strongest smoothing."""
 
 
 def show(api: Asym, runs: Sequence[Run], styles: Mapping[str, colors.Style], keys: Sequence[str], look: Look) -> None:
@@ -149,6 +153,20 @@ def _summary(rows: Sequence[Mapping[tuple[str, str], Any]], keys: Sequence[str],
 
 
 # ---- what of it is in the address ----
+
+
+def is_on(name: str) -> bool:
+    """Whether the address says so of a toggle."""
+    return str(st.query_params.get(name, "")) == "true"
+
+
+def weight_of(parameter: str) -> float:
+    """Of smoothing; 0 for what is none."""
+    try:
+        weight = float(parameter)
+    except ValueError:
+        return 0.0
+    return weight if 0 <= weight <= HEAVIEST else 0.0
 
 
 def zoom_of(parameter: str) -> tuple[float, float] | None:

@@ -16,7 +16,7 @@ from dashboard.kept_curves import JOBS_AT_ONCE, Question, up_to_date
 from dashboard.live import Feed
 from dashboard.views import compare_curves, compare_runs
 
-OTHER_LOOKS = frozenset({"section", "x", "seeds", "least", "smooth", "log", "clip", "page"})
+OTHER_LOOKS = frozenset({"section", "x", "seeds", "least", "page"})
 """What of an address asks for another look than the first one, which needs to know more than curves."""
 AFTERWARDS = 5.0
 """Seconds after which the rest comes though no chart was drawn: browsers draw none in a tab that is not looked at."""
@@ -56,7 +56,12 @@ def _first_chart(api: Asym, given: dict[str, int | None]) -> bool:
     labels = comparison.labels(kept.names)
     runs = [Run(job_id, labels[job_id], kept.status[job_id], 0, {}) for job_id in given]
     styles = colors.of_runs(given, {job_id: place for job_id, place in given.items() if place is not None})
-    look = Look(zoom=compare_curves.zoom_of(st.query_params.get("zoom", "")))
+    look = Look(
+        log=compare_curves.is_on("log"),
+        smooth=compare_curves.weight_of(st.query_params.get("smooth", "")),
+        clip=compare_curves.CLIPPED if compare_curves.is_on("clip") else 0.0,
+        zoom=compare_curves.zoom_of(st.query_params.get("zoom", "")),
+    )
     groups = comparison.groups(runs, look.band)
     compare_curves.draw(api, state, groups, [key], Material(kept.columns, styles), look)
     return True

@@ -81,9 +81,10 @@ WHERE_IT_STOOD = """
 """
 
 
-def test_the_first_chart_comes_before_the_rest_and_stays(page, stack, runs):
+@pytest.mark.parametrize("look", ["", "&smooth=0.5&log=true&clip=true&zoom=1,4"])
+def test_the_first_chart_comes_before_the_rest_and_stays(page, stack, runs, look):
     page.add_init_script(WHERE_IT_STOOD)
-    page.goto(f"{stack.url}/compare?jobs={','.join(runs.ids)}")
+    page.goto(f"{stack.url}/compare?jobs={','.join(runs.ids)}{look}")
     found = chart(page, "group/accuracy")
     found.evaluate("node => { node.seenBefore = true; }")
     expect(found.locator(".chip")).to_have_count(6)

@@ -48,6 +48,7 @@ CUT_OFF = """() => {
     look(document.body);
     return found;
 }"""
+BACKGROUND = "() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
 ON_TOP = """() => {
     const seen = [...document.querySelectorAll("[data-testid=stMain] :is(button, h1, h2, h3, [data-testid=stMetric])")]
         .map((node) => [node, node.getBoundingClientRect()])
@@ -101,7 +102,8 @@ def test_a_page_fits_its_window_and_can_be_read(page, stack, runs, sweep, name):
         finds_nothing(page, CUT_OFF)
         finds_nothing(page, ON_TOP)
     finds_nothing(page, CONTRAST)
+    # As when evening comes over an open page.
+    light = page.evaluate(BACKGROUND)
     page.emulate_media(color_scheme="dark")
-    page.reload()
-    settled(page)
+    wait_until(lambda: page.evaluate(BACKGROUND) != light, what="the dark theme")
     finds_nothing(page, CONTRAST)

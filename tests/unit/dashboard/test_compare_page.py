@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard import colors
-from dashboard.views.compare_curves import zoom_of
+from dashboard.views.compare_curves import weight_of, zoom_of
 from dashboard.views.compare_runs import as_parameter, chosen
 
 IDS = st.lists(st.sampled_from([f"job_{number:02d}" for number in range(30)]), unique=True, max_size=24)
@@ -45,6 +45,14 @@ def test_what_is_no_style_is_the_runs_own():
 )
 def test_a_zoom_of_an_address_is_a_range_or_nothing(parameter, zoom):
     assert zoom_of(parameter) == zoom
+
+
+@pytest.mark.parametrize(
+    ("parameter", "weight"),
+    [("0.5", 0.5), ("0.99", 0.99), ("1", 0), ("-0.1", 0), ("nan", 0), ("inf", 0), ("", 0), ("much", 0)],
+)
+def test_a_smoothing_of_an_address_is_one_of_the_sliders_or_none(parameter, weight):
+    assert weight_of(parameter) == weight
 
 
 PAGE = """
@@ -114,6 +122,7 @@ compare.show(st.session_state.setdefault("api", Api()))
 def test_a_link_is_answered_with_a_first_chart_and_everything_else_comes_after_it():
     page = AppTest.from_string(OPENED, default_timeout=30)
     page.query_params["jobs"], page.query_params["keys"] = "job_a,job_b", "r"
+    page.query_params["smooth"], page.query_params["log"] = "0.5", "true"
     page.run()
     assert not page.exception
     assert page.session_state.api.asked == ["compare"], "one metric, and nothing about the runs"
