@@ -56,6 +56,8 @@ class View:
     then: Callable[[Page], None] = lambda page: None
     """What is done before."""
     signed_in: bool = True
+    samples: bool = False
+    """It needs the slot that the runs which go on have, and is taken when these are gone."""
 
 
 def _run(section: str, name: str = runs.MAIN) -> Callable[[Ids], str]:
@@ -95,6 +97,25 @@ def _look_at_tokens(page: Page) -> None:
     page.get_by_text("Tokens in a prompt").wait_for()
 
 
+def _before_and_after(ids: Ids) -> str:
+    return f"playground?models=builtin/tiny-arith,job/{ids[runs.MAIN]}@100,job/{ids[runs.MAIN]}@150"
+
+
+def _ask(page: Page) -> None:
+    page.get_by_label("Prompt").fill("12+34=")
+    page.get_by_text("How to sample, and how to judge").click()
+    page.get_by_label("Samples of each").fill("4")
+    page.get_by_label("Most tokens").fill("6")
+    page.get_by_label("Answer", exact=True).fill("46")
+    page.get_by_role("combobox", name="Verifier").click()
+    page.get_by_role("option", name="exact").click()
+    page.get_by_role("button", name="Sample", exact=True).click()
+    # One model after the other has the slot.
+    for number in range(3):
+        page.get_by_text("of 4 right").nth(number).wait_for()
+    page.get_by_text("How to sample, and how to judge").click()
+
+
 CHARTS, TABLE = ".asym-chart[data-builds]", "[data-testid=stDataFrame] table td"
 VIEWS = (
     View("runs", lambda ids: "", ready=TABLE),
@@ -116,6 +137,7 @@ VIEWS = (
     View("queue", lambda ids: "queue", 440, ready=TABLE),
     View("workers", lambda ids: "workers", 380, ready=TABLE),
     View("team", lambda ids: "team", 520, ready=TABLE),
+    View("playground", _before_and_after, 960, then=_ask, samples=True),
     View("sign-in", lambda ids: "", 480, signed_in=False),
 )
 
@@ -132,20 +154,34 @@ def main() -> int:
     with _folder(arguments.home) as home, _platform(home) as dashboard_url, Asym(home=home) as asym:
         still = runs.everything(asym)
         moving = runs.in_motion(asym)
-        try:
-            with sync_playwright() as playwright:
-                path = os.environ.get("ASYM_CHROMIUM", "/usr/bin/chromium")
-                browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        with _browser() as browser:
+            try:
                 for view in views:
-                    for theme in THEMES:
-                        taken = _take(browser, dashboard_url, view, still | moving, theme)
-                        file = arguments.to / f"{view.name}-{theme}.png"
-                        file.write_bytes(taken)
-                        print(f"{file.name:32}{len(taken) / 1e3:8.0f} kB", flush=True)
-                browser.close()
-        finally:
-            runs.stop(asym, moving)
+                    if not view.samples:
+                        _take_both(browser, dashboard_url, view, still | moving, arguments.to)
+            finally:
+                runs.stop(asym, moving)
+            for view in views:
+                if view.samples:
+                    _take_both(browser, dashboard_url, view, still, arguments.to)
     return 0
+
+
+@contextmanager
+def _browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        path = os.environ.get("ASYM_CHROMIUM", "/usr/bin/chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def _take_both(browser: Browser, dashboard_url: str, view: View, ids: Ids, folder: Path) -> None:
+    for theme in THEMES:
+        taken = _take(browser, dashboard_url, view, ids, theme)
+        file = folder / f"{view.name}-{theme}.png"
+        file.write_bytes(taken)
+        print(f"{file.name:32}{len(taken) / 1e3:8.0f} kB", flush=True)
 
 
 def _take(browser: Browser, dashboard_url: str, view: View, ids: Ids, theme: str) -> bytes:

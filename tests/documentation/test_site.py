@@ -71,12 +71,14 @@ def pages(site: Path) -> dict[Path, Page]:
     return {path: Page(path) for path in sorted(site.rglob("*.html"))}
 
 
-def test_every_internal_link_leads_to_a_page_and_a_place_in_it(site: Path, pages: dict[Path, Page]) -> None:
+def test_every_internal_link_leads_to_a_page_and_a_place_in_it_and_every_picture_is_there(
+    site: Path, pages: dict[Path, Page]
+) -> None:
     broken = []
     for path, page in pages.items():
         if path.name == "404.html":  # its links are absolute, for wherever it is shown
             continue
-        for link in page.links:
+        for link in (*page.links, *page.loaded):
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
