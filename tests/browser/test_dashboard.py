@@ -378,7 +378,8 @@ def test_a_cancelled_run_is_retried_and_cloned_with_changes(page, stack, api, ru
 def upload(page, file):
     page.locator("input[type=file]").set_input_files(file)
     # The form does not send what Streamlit has not taken in yet.
-    expect(page.get_by_test_id("stFileUploaderFileName")).to_have_text(file.name)
+    expect(page.get_by_test_id("stFileChipName")).to_have_text(file.name)
+    expect(page.get_by_test_id("stFileChipIconSpinner")).to_have_count(0)
     page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
 
 
