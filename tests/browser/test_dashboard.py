@@ -525,6 +525,8 @@ def test_a_data_set_is_uploaded_looked_at_and_deleted(page, stack, api, finished
     assert page.get_by_text("60 errors in looked-at.jsonl").is_visible()
     assert len(sent) == before, "typing asks the server"
     page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
+    expect(page.get_by_text("60 errors in looked-at.jsonl")).to_have_count(0)
+    expect(page.get_by_role("combobox", name="Look at")).to_have_value("looked-at.jsonl v1 · 30 rows")
     expect(page.get_by_test_id("stCode").filter(has_text='"prompt": "7+7="')).to_be_visible()
     (dataset,) = [each for each in api.datasets() if each["name"] == "looked-at.jsonl"]
     assert f"dataset={dataset['id']}" in page.url
