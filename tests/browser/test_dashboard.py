@@ -375,6 +375,13 @@ def test_a_cancelled_run_is_retried_and_cloned_with_changes(page, stack, api, ru
     api.cancel(clone["id"])
 
 
+def open_upload(page):
+    # A press while the page is being drawn anew may go nowhere.
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_visible()
+    page.get_by_role("button", name="Upload a data set").click()
+    expect(page.locator("input[type=file]")).to_be_attached()
+
+
 def upload(page, file):
     page.locator("input[type=file]").set_input_files(file)
     # The form does not send what Streamlit has not taken in yet.
@@ -389,7 +396,8 @@ def test_a_run_is_made_in_the_browser_from_the_upload_on(page, stack, api, runni
     type_in(page.get_by_role("textbox", name="Name", exact=True), "by-hand")
     for label, value in (("Model", "builtin/tiny-arith"), ("Verifier", "numeric")):
         choose(page, label, value)
-    page.get_by_role("button", name="Upload a data set").click()
+    expect(page.get_by_text("1 field to mend or fill in: data.train")).to_be_visible()
+    open_upload(page)
     bad, good = tmp_path / "bad.jsonl", tmp_path / "sums.jsonl"
     good.write_text("".join(f'{{"prompt": "{n}+1=", "answer": "{n + 1}"}}\n' for n in range(40)))
     bad.write_text(good.read_text() + "no json\n")
@@ -511,7 +519,7 @@ def test_a_data_set_is_uploaded_looked_at_and_deleted(page, stack, api, finished
     sent = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(data)))
     page.goto(f"{stack.url}/datasets")
-    page.get_by_role("button", name="Upload a data set").click()
+    open_upload(page)
     upload(page, file)
     expect(page.get_by_text("60 errors in looked-at.jsonl; nothing was stored")).to_be_visible()
     page.get_by_text("Columns of other names").click()
