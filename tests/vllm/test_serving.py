@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def transformers(model_cache: Path) -> Batch:
 
 @pytest.fixture(scope="module")
 def vllms(model_cache: Path) -> Iterator[VllmBatch]:
-    with VllmBatch(load(model_cache), compute_dtype=torch.float32, on_cpu=True) as batch:
+    with closing(VllmBatch(load(model_cache), compute_dtype=torch.float32, on_cpu=True)) as batch:
         yield batch
 
 
@@ -175,7 +176,7 @@ def test_a_prompt_beyond_the_positions_is_refused_by_its_field(vllm: VllmBatch, 
 def test_a_model_that_computes_nan_is_found_out(model_cache: Path) -> None:
     policy = load(model_cache)
     policy.lm_head_weight.data[:] = torch.nan
-    with VllmBatch(policy, compute_dtype=torch.float32, on_cpu=True) as batch:
+    with closing(VllmBatch(policy, compute_dtype=torch.float32, on_cpu=True)) as batch:
         batch.add([sample(0), sample(1)])
         with pytest.raises(FloatingPointError, match="its weights have diverged"):
             batch.step()
@@ -186,7 +187,7 @@ def test_a_model_that_computes_nan_is_found_out(model_cache: Path) -> None:
 def test_the_weights_are_nowhere_but_in_vllm(model_cache: Path) -> None:
     policy = load(model_cache)
     others = psutil.Process().children()
-    with VllmBatch(policy, compute_dtype=torch.float32, on_cpu=True) as batch:
+    with closing(VllmBatch(policy, compute_dtype=torch.float32, on_cpu=True)) as batch:
         assert {parameter.device.type for parameter in policy.model.parameters()} == {"meta"}
         [child] = [each for each in psutil.Process().children() if each not in others]
         folder = Path(child.cmdline()[-1])
@@ -278,10 +279,16 @@ def test_a_sampler_answers_by_vllm_as_it_does_by_transformers(start: Start) -> N
     assert told["vllm"][0][0].isdecimal()
 
 
-def test_vllms_process_goes_with_the_sampler(start: Start) -> None:
+def answering(start: Start) -> tuple["subprocess.Popen[str]", Callable[[Order], None]]:
+    """A sampler on vLLM that has answered once."""
     process, give = start("vllm")
     give(Order(id="r", request=SamplingRequest.model_validate(QUESTION)))
     answered(process)
+    return process, give
+
+
+def test_vllms_process_goes_with_the_sampler(start: Start) -> None:
+    process, _ = answering(start)
     vllm, folder = vllms_process(process)
     process.kill()
     vllm.wait(timeout=30)
@@ -289,9 +296,7 @@ def test_vllms_process_goes_with_the_sampler(start: Start) -> None:
 
 
 def test_a_sampler_that_is_told_to_leave_finishes_what_it_has_begun(start: Start) -> None:
-    process, give = start("vllm")
-    give(Order(id="r", request=SamplingRequest.model_validate(QUESTION)))
-    answered(process)
+    process, give = answering(start)
     give(Order(id="s", request=SamplingRequest.model_validate(QUESTION | {"n": 64, "max_tokens": 100})))
     vllm, folder = vllms_process(process)
     assert process.stdout is not None
@@ -305,9 +310,7 @@ def test_a_sampler_that_is_told_to_leave_finishes_what_it_has_begun(start: Start
 
 
 def test_a_sampler_whose_vllm_is_killed_says_so_and_ends_for_another_attempt(start: Start) -> None:
-    process, give = start("vllm")
-    give(Order(id="r", request=SamplingRequest.model_validate(QUESTION)))
-    answered(process)
+    process, give = answering(start)
     vllm, folder = vllms_process(process)
     vllm.kill()
     give(Order(id="s", request=SamplingRequest.model_validate(QUESTION)))

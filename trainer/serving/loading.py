@@ -1,7 +1,7 @@
 """A model loaded, and what draws from it: the engine that was asked for, made ready and ended with its context."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import torch
 
@@ -42,7 +42,7 @@ def load(
                 raise
             events.log("warning", "engine_fallback", f"ASYM_SAMPLER_ENGINE auto goes on with hf: {error}")
         else:
-            with batch:
+            with closing(batch):
                 yield policy, batch
             return
     policy = load_policy(device)

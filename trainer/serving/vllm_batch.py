@@ -7,8 +7,7 @@ import itertools
 import math
 import shutil
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 
@@ -29,7 +28,7 @@ MEMORY_SHARE = 0.9
 
 
 class VllmBatch:
-    """See `trainer.serving.drawing.Drawing`. A context manager: vLLM's process ends with it.
+    """See `trainer.serving.drawing.Drawing`. vLLM's process ends with `close`.
 
     policy: on the CPU. Its weights are handed over, and gone from it then.
     on_cpu: where vLLM computes. compute_dtype: float32 or bfloat16; logits and softmax are float32 either way.
@@ -144,11 +143,3 @@ class VllmBatch:
     def close(self) -> None:
         """End vLLM's process."""
         self._process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -64,10 +64,7 @@ class Vllm:
             raise self.refusal
         self.set_up = compute_dtype, on_cpu
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def close(self):
         self.ended += 1
 
 
